@@ -1,0 +1,47 @@
+"""flowvi: variational inference with normalizing flows, for PyTorch.
+
+    run = flowvi.train("dlgm.nf10.mnist", seed=1, **{"flow.length": 20})
+    flowvi.test(run)
+    model = flowvi.load(run.folder)
+
+`flowvi.flows` holds the flows, `flowvi.errors` what is raised on purpose. Every name here is imported upon
+its first use (PEP 562), so that `import flowvi`, the command's help and a config's error never wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowvi import errors, flows
+    from flowvi.experiments.evaluate import test
+    from flowvi.experiments.load import load
+    from flowvi.experiments.train import train
+
+__all__ = ["__version__", "errors", "flows", "load", "test", "train"]
+
+__version__ = "0.1.0"
+
+# Each function by the module that defines it: `flowvi.experiments.train` is that module as soon as anything
+# has imported it, whatever the room's own `__init__` exports.
+_HOMES = {
+    "load": "flowvi.experiments.load",
+    "test": "flowvi.experiments.evaluate",
+    "train": "flowvi.experiments.train",
+}
+_ROOMS = ("errors", "flows")
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name in _ROOMS:
+            return import_module(f"{__name__}.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,87 @@
+"""Checkpoints and weights on the disk: written whole or not at all, read without running anything they hold."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from flowvi.errors import CheckpointError
+from flowvi.experiments.run import atomic_write
+from flowvi.models import DLGM
+
+__all__ = ["fill", "read_checkpoint", "read_weights", "write_checkpoint", "write_weights"]
+
+FORMAT = 1
+
+
+def fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    """Put `state` into the model.
+
+    Raises:
+        CheckpointError: it is the state of another model.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise CheckpointError(f"{source} holds the weights of another model than config.json names: {first}") from error
+
+
+def write_weights(path: Path, model: DLGM) -> None:
+    """Write a model's weights, with the number of its features.
+
+    Raises:
+        RunError: they could not be written.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_write(path) as out:
+        out.write(save_tensors({**state, "features": torch.tensor(model.features)}))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        return load_tensors(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write the whole state of training.
+
+    Raises:
+        RunError: it could not be written; the one before is still there.
+    """
+    with atomic_write(path) as out:
+        torch.save({"format": FORMAT, **state}, out)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state that `write_checkpoint` wrote, on the CPU.
+
+    Raises:
+        CheckpointError: it is damaged, or another version of flowvi wrote it.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"the checkpoint {path} is damaged ({why}): remove it to train from the start, or restore it"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} was written by another version of flowvi: remove it to train from the start")
+    return state

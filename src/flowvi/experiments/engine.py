@@ -1,0 +1,241 @@
+"""One update of training: the objective, the gradient, the guard against what is not finite, the step.
+
+The only module that knows lightning-fabric: devices, and data-parallel training by averaged gradients.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from flowvi.data import Dataset, epoch_order
+from flowvi.errors import ConfigError, NonFiniteError
+from flowvi.experiments.assembly import assemble, choose_device
+from flowvi.experiments.config import Config
+from flowvi.inference import annealing_weight, free_energy
+from flowvi.models import DLGM
+
+__all__ = ["Engine", "make_fabric"]
+
+PARTS = ("loss", "log_q", "log_prior", "log_likelihood", "gradient")
+AVERAGE_EVERY = 10  # a pass over all weights, too dear at each update
+CUDA_CHECK_EVERY = 100  # updates between two looks at the device's guard
+
+
+class Objective(nn.Module):
+    """The model's loss as a module, so that data-parallel wrappers see one forward pass."""
+
+    def __init__(self, model: DLGM, config: Config) -> None:
+        super().__init__()
+        self.model = model
+        self.samples, self.objective = config.training.samples, config.training.objective
+        self.annealing = config.training.annealing
+
+    def forward(self, x: Tensor, beta: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Sums over the batch of the loss, ln q(z|x), ln p(z), ln p(x|z): (4,), in nats."""
+        terms = free_energy(
+            self.model,
+            x,
+            samples=self.samples,
+            annealing=self.annealing,
+            beta=beta,
+            objective=self.objective,
+            noise=noise,
+        )
+        return torch.stack([t.sum() for t in (terms.loss, terms.log_q, terms.log_prior, terms.log_likelihood)])
+
+
+class Engine:
+    """The state of training and the step that moves it; everything but files and the loop."""
+
+    def __init__(self, fabric: Fabric, config: Config, dataset: Dataset) -> None:
+        self.fabric, self.config, self.dataset = fabric, config, dataset
+        torch.manual_seed(config.seed)
+        self.model = assemble(config, dataset.features)
+        if config.training.output_bias == "mean":
+            self.model.start_at(dataset.mean.cpu())
+        self.model.to(fabric.device)
+        self.optimiser = _optimiser(self.model, config)
+        self.module, self._stepper = fabric.setup(Objective(self.model, config), self.optimiser)
+        decay = config.training.average
+        self.average: AveragedModel | None = None
+        if decay is not None:
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay**AVERAGE_EVERY))
+        self.update = 0
+        self.sums = torch.zeros(len(PARTS), device=fabric.device, dtype=torch.float64)
+        self.count = 0
+        # the first bad update, and which parts broke in it; kept on the device
+        self._first_bad = torch.full((), -1, device=fabric.device)
+        self._broken = torch.zeros(len(PARTS), dtype=torch.bool, device=fabric.device)
+        self._order: tuple[int, Tensor] | None = None
+
+    @property
+    def tested(self) -> DLGM:
+        """The model to validate and test: the averaged weights where there is an average."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def beta(self) -> float:
+        """β of the next update."""
+        training = self.config.training
+        return annealing_weight(training.annealing, self.update, training.warmup)
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of the next update."""
+        training = self.config.training
+        if training.schedule == "cosine":
+            return training.learning_rate * 0.5 * (1 + math.cos(math.pi * self.update / training.updates))
+        return training.learning_rate
+
+    def step(self) -> None:
+        """One update.
+
+        Raises:
+            NonFiniteError: a loss or gradient is not finite; the weights are as they were before it.
+        """
+        x, noise = self._batch()
+        self.gradient(x, noise)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate
+        self._stepper.step()
+        self.update += 1
+        if self.average is not None and self.update % AVERAGE_EVERY == 0:
+            self.average.update_parameters(self.model)
+        if self.fabric.device.type == "cuda" and self.update % CUDA_CHECK_EVERY == 0:
+            self.check()
+
+    def gradient(self, x: Tensor, noise: Tensor | None) -> None:
+        """Leave the guarded, clipped gradient of the mean loss over the whole batch in the parameters.
+
+        Every process takes its share of the rows. A share's sum counts world/batch: averaged over the processes
+        this is the gradient of the joint mean, whatever the shares' sizes.
+        """
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        mine = slice(rank * len(x) // world, (rank + 1) * len(x) // world)
+        beta = torch.full((), self.beta, device=x.device)
+        self._stepper.zero_grad()
+        sums = self.module(x[mine], beta, None if noise is None else noise[:, mine])
+        self.fabric.backward(sums[0] * (world / len(x)))
+        self._guard(sums.detach() * (world / len(x)))
+
+    def _guard(self, means: Tensor) -> None:
+        """Clip the gradient, and keep a bad one from the weights: by a mask on CUDA, by stopping on a CPU."""
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        if self.fabric.world_size > 1:
+            means = self.fabric.all_reduce(means, reduce_op="mean")  # type: ignore[assignment]
+        parts = torch.cat([means, norm.unsqueeze(0)])
+        broken = ~parts.isfinite()
+        bad = broken.any()
+        first = bad & (self._first_bad < 0)
+        self._first_bad = torch.where(first, self.update + 1, self._first_bad)
+        self._broken = torch.where(first, broken, self._broken)
+        if self.fabric.device.type == "cuda":
+            for grad in grads:
+                grad.masked_fill_(bad, 0.0)
+            parts = parts.masked_fill(bad, 0.0)
+            norm = norm.masked_fill(bad, 0.0)
+        else:
+            self.check()
+        if self.config.training.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.training.clip, norm)
+        self.sums += parts
+        self.count += 1
+
+    def check(self) -> None:
+        """Look at the guard; on CUDA this waits for the device.
+
+        Raises:
+            NonFiniteError: an update since the start was not finite.
+        """
+        first = int(self._first_bad)
+        if first < 0:
+            return
+        names = [name for name, broken in zip(PARTS, self._broken.tolist(), strict=True) if broken]
+        raise NonFiniteError(
+            f"update {first}: {', '.join(names)} not finite. The weights were not touched by it and the last "
+            "checkpoint is good; try a lower training.learning_rate or training.clip"
+        )
+
+    def read_means(self) -> dict[str, float]:
+        """Means since the last call, in nats; starts anew."""
+        loss, log_q, log_prior, log_likelihood, norm = (self.sums / max(1, self.count)).tolist()
+        self.sums.zero_()
+        self.count = 0
+        return {
+            "loss": loss,
+            "free_energy": log_q - log_prior - log_likelihood,
+            "reconstruction": -log_likelihood,
+            "kl": log_q - log_prior,
+            "gradient_norm": norm,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resume needs to go on bit for bit."""
+        return {
+            "update": self.update,
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "sums": self.sums,
+            "count": self.count,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `state` gave."""
+        self.update, self.count = state["update"], state["count"]
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.sums.copy_(state["sums"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and self.fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"])
+
+    def _batch(self) -> tuple[Tensor, Tensor | None]:
+        """The images of the next update. With several processes each draws the whole batch, pixels and noise, from
+        the same generator state and later takes its share: the number of processes does not change the run."""
+        size, count = self.config.training.batch, len(self.dataset.train)
+        epoch, index = divmod(self.update, -(-count // size))
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, epoch_order(count, self.config.seed, epoch).to(self.fabric.device)
+        x = self.dataset.train.batch(self._order[1][index * size : (index + 1) * size])
+        if self.fabric.world_size == 1:
+            return x, None
+        return x, torch.randn(self.config.training.samples, len(x), sum(self.model.latents), device=x.device)
+
+
+def make_fabric(config: Config) -> Fabric:
+    """The devices that the config asks for.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    device = choose_device(config.device)
+    if device.type == "cuda" and config.devices > torch.cuda.device_count():
+        raise ConfigError(f"devices={config.devices}, but there are {torch.cuda.device_count()} CUDA devices")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    strategy: Any = DDPStrategy(start_method="spawn") if config.devices > 1 else "auto"
+    return Fabric(accelerator=device.type, devices=config.devices, strategy=strategy, precision="32-true")
+
+
+def _optimiser(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    training = config.training
+    parameters: Iterable[nn.Parameter] = model.parameters()
+    if training.optimiser == "rmsprop":
+        return torch.optim.RMSprop(parameters, training.learning_rate, momentum=training.momentum, foreach=True)
+    return torch.optim.Adam(parameters, training.learning_rate, fused=True)

@@ -1,0 +1,122 @@
+"""Results: what was measured, under what, by what; one flat JSON object each."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowvi import __version__
+from flowvi.data import Dataset
+from flowvi.errors import RunError
+from flowvi.experiments.run import Run, as_run, atomic_write
+
+__all__ = ["collect", "describe", "mean_and_error"]
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """The mean of per-image values and its standard error, s/√N (NaN for one image)."""
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+
+
+def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int | None) -> dict[str, Any]:
+    """The keys of a result that say what the model is and how it was trained."""
+    config = run.config
+    flow, training = config.flow, config.training
+    options = flow.options if flow.length else {}
+    return {
+        "config": run.config.preset,
+        "config_hash": config.hash(),
+        "seed": config.seed,
+        "data": dataset.name,
+        "binarisation": dataset.binarisation,
+        "data_seed": dataset.seed,
+        "protocol": training.protocol,
+        "flow": flow.kind if flow.length else "gaussian",
+        "length": flow.length,
+        "invertibility": options.get("invertibility"),
+        "init": options.get("init"),
+        "parameters_source": _parameters_source(options),
+        "parameter_count": sum(p.numel() for p in model.parameters()),
+        "latents": list(config.model.latents),
+        "maxout": config.model.maxout,
+        "updates": training.updates,
+        "batch": training.batch,
+        "objective": training.objective,
+        "training_samples": training.samples,
+        "selection": training.selection,
+        "selected_update": selected_update,
+        "train_images": len(dataset.train),
+        "precision": config.precision,
+        "versions": f"flowvi {__version__}, torch {torch.__version__}, python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_accelerator()}",
+        "commit": _commit(),
+    }
+
+
+def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> int:
+    """Append the results of run folders to a file of JSON lines; a result that is there already is replaced.
+
+    Returns:
+        How many results were written.
+
+    Raises:
+        RunError: a folder that is no run or has no result, or a file that cannot be read or written.
+    """
+    out = Path(out)
+    kept = {_identity(record): record for record in _read_lines(out)}
+    found: list[dict[str, Any]] = []
+    for folder in runs:
+        files = sorted(as_run(folder).folder.glob("result*.json"))
+        if not files:
+            raise RunError(f"no result in {folder}: run `flowvi test {folder}` first")
+        found += [json.loads(file.read_text()) for file in files]
+    kept.update({_identity(record): record for record in found})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out) as file:
+        file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept.values()).encode())
+    return len(found)
+
+
+def _identity(record: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(record.get(key) for key in ("config_hash", "seed", "estimator", "samples", "images"))
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise RunError(f"{path} is not a file of JSON lines ({error}): name another") from error
+
+
+def _parameters_source(options: dict[str, Any]) -> str | None:
+    source = options.get("parameters")
+    return "amortised" if source == "auto" else source
+
+
+def _accelerator() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that runs, marked where it has changes; None for an installed package."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        inside = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
+        if inside.returncode:
+            return None
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

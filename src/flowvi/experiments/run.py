@@ -1,0 +1,179 @@
+"""A run is a folder: its config, metrics, checkpoints, weights and results."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from flowvi.errors import RunError
+from flowvi.experiments.config import Config, difference
+
+__all__ = ["Run", "append_line", "as_run", "atomic_write", "truncate_lines"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and the config that made it."""
+
+    folder: Path
+    config: Config
+
+    @property
+    def weights(self) -> Path:
+        """The trained model's weights; there once training has finished."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last complete state of training."""
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The weights that did best on the validation images so far."""
+        return self.folder / "checkpoints" / "best.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, as training went."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has come to its end."""
+        return self.weights.exists()
+
+    @classmethod
+    def create(cls, folder: Path, config: Config) -> Run:
+        """The run of `config` in `folder`, made or found.
+
+        Raises:
+            RunError: the folder cannot be written, or was made by another config.
+        """
+        file = folder / "config.json"
+        if file.exists():
+            run = cls.at(folder)
+            changes = difference(run.config, config)
+            if changes:
+                raise RunError(
+                    f"{folder} was made by another config: {'; '.join(changes)}. "
+                    "Use its own settings, another --out, or remove the folder"
+                )
+            return run
+        try:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {folder}: {error.strerror}; choose another by --out") from error
+        with atomic_write(file) as out:
+            out.write((json.dumps(config.to_dict(), indent=2) + "\n").encode())
+        return cls(folder, config)
+
+    @classmethod
+    def at(cls, folder: str | os.PathLike[str]) -> Run:
+        """The run in an existing folder.
+
+        Raises:
+            RunError: there is none, or its config cannot be read.
+        """
+        folder = Path(folder)
+        file = folder / "config.json"
+        try:
+            saved = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise RunError(f"no run in {folder}: there is no config.json; train it first, or name its folder") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {file}: {error}") from error
+        return cls(folder, Config.from_dict(saved, file))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run folder; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            RunError: another process is training there, or the folder cannot be written.
+        """
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(f"another process is training in {self.folder}: wait for it, or stop it first") from None
+        except OSError as error:
+            raise RunError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def as_run(run: Run | str | os.PathLike[str]) -> Run:
+    """`run` itself, or the run in that folder."""
+    return run if isinstance(run, Run) else Run.at(run)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that replaces `path` when it is complete and on the disk; until then `path` stays as it was.
+
+    Raises:
+        RunError: it could not be written; nothing was changed.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+        part.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise RunError(f"cannot write {path}: {why}. What was there before is untouched") from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if hasattr(os, "O_DIRECTORY"):  # not on Windows
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one JSON object to a file of lines.
+
+    Raises:
+        RunError: it could not be written.
+    """
+    try:
+        with path.open("a") as out:
+            out.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+
+def truncate_lines(path: Path, last_update: int) -> None:
+    """Drop every line of a later update than `last_update`, and a last line that was cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if not line.endswith("\n") or json.loads(line)["update"] > last_update:
+                break
+        except (ValueError, KeyError):
+            break
+        kept.append(line)
+    with atomic_write(path) as out:
+        out.write("".join(kept).encode())

@@ -1,0 +1,219 @@
+"""Train a config in its run folder: start, stop, resume, finish."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowvi.data import Dataset
+from flowvi.errors import CheckpointError, InterruptedRun, NonFiniteError
+from flowvi.experiments.assembly import load_data
+from flowvi.experiments.checkpoints import read_checkpoint, write_checkpoint, write_weights
+from flowvi.experiments.config import Config, resolve, run_folder
+from flowvi.experiments.engine import Engine, make_fabric
+from flowvi.experiments.interrupt import stop_requests
+from flowvi.experiments.progress import Progress, Silent
+from flowvi.experiments.run import Run, append_line, atomic_write, truncate_lines
+from flowvi.experiments.scalars import Scalars
+from flowvi.inference import free_energy
+
+__all__ = ["train", "train_run"]
+
+VALIDATION_ROWS = 500
+VALIDATION_SEED = 0  # the same noise at every validation, so that two of them differ by the weights alone
+
+
+def train(preset: str, *, seed: int = 0, out: str | os.PathLike[str] | None = None, **overrides: Any) -> Run:
+    """Train a preset, or go on with a run that was interrupted; a finished run is left as it is.
+
+    Args:
+        preset: a name that `flowvi configs` lists.
+        seed: of weights, noise and the order of the images.
+        out: the run folder; by default one named after preset, overrides and seed, under `FLOWVI_RUNS` or `runs`.
+        overrides: any key of the config, such as `**{"flow.length": 20}`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError: an unknown preset or key, or a value that is not allowed.
+        RunError: the run folder is in use, cannot be written, or was made by another config.
+        CheckpointError: its checkpoint is damaged.
+        NonFiniteError: a loss or gradient was not finite; the last good checkpoint stays.
+        InterruptedRun: Ctrl-C or SIGTERM; a checkpoint was saved.
+
+    Example:
+        >>> run = train("dlgm.nf10.mnist", seed=1, **{"flow.length": 20, "training.updates": 5})  # doctest: +SKIP
+    """
+    settings = {**overrides, "seed": seed}
+    config = resolve(preset, settings)
+    folder = Path(out) if out is not None else run_folder(preset, settings)
+    run = Run.create(folder, config)
+    train_run(run)
+    return run
+
+
+def train_run(run: Run) -> None:
+    """Bring a run to its end, from where it is. Raises as `train` does."""
+    with run.locked():
+        if run.finished:
+            return
+        fabric = make_fabric(run.config)
+        outcome, message = fabric.launch(_work, run)
+    if outcome == "interrupted":
+        raise InterruptedRun(message)
+    if outcome == "not finite":
+        raise NonFiniteError(message)
+
+
+def _work(fabric: Any, run: Run) -> tuple[str, str]:
+    """Train in one process of the fabric. What stops it is told by value: exceptions do not cross processes whole."""
+    loop = _Loop(fabric, run)
+    try:
+        with stop_requests() as stop:
+            while loop.engine.update < run.config.training.updates:
+                if loop.agreed(stop.is_set()):
+                    loop.save()
+                    return "interrupted", _farewell(run, loop.engine.update)
+                loop.advance()
+        loop.finish()
+    except NonFiniteError as error:
+        return "not finite", str(error)
+    finally:
+        loop.close()
+    return "finished", ""
+
+
+def _farewell(run: Run, update: int) -> str:
+    total = run.config.training.updates
+    return f"stopped at update {update:,} of {total:,}, saved; the same command goes on from there"
+
+
+class _Loop:
+    """The engine with its files: metrics, validation, checkpoints. Only the first process writes."""
+
+    def __init__(self, fabric: Any, run: Run) -> None:
+        self.run, self.fabric, self.config = run, fabric, run.config
+        self.dataset: Dataset = load_data(run.config, fabric.device)
+        self.engine = Engine(fabric, run.config, self.dataset)
+        self.writes: bool = fabric.is_global_zero
+        self.best: dict[str, float] | None = None
+        self._seconds_before = 0.0
+        if run.checkpoint.exists():
+            self._restore()
+        elif self.writes:
+            truncate_lines(run.metrics, 0)
+        self._started = self._saved = time.monotonic()
+        self._logged = (self._started, self.engine.update)
+        self._scalars = Scalars(run.folder / "tensorboard", self.engine.update) if self.writes else None
+        training = run.config.training
+        self.progress = Progress(self.engine.update, training.updates) if self.writes else Silent()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all sessions."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def agreed(self, stop: bool) -> bool:
+        """Whether any process was asked to stop."""
+        if self.fabric.world_size == 1:
+            return stop
+        flag = torch.tensor(float(stop), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op="sum") > 0)
+
+    def advance(self) -> None:
+        """One update, and whatever falls due after it."""
+        engine, training = self.engine, self.config.training
+        beta, rate = engine.beta, engine.learning_rate
+        engine.step()
+        update, last = engine.update, engine.update == training.updates
+        if update % training.log_every == 0 or last:
+            engine.check()
+            self._log(beta, rate)
+        if not self.writes:
+            return
+        if self.dataset.valid is not None and (update % training.validate_every == 0 or last):
+            self._validate()
+        due = time.monotonic() - self._saved > training.checkpoint_seconds
+        if update % training.checkpoint_every == 0 or due or last:
+            self.save()
+
+    def save(self) -> None:
+        """Write the whole state."""
+        self.engine.check()
+        if self.writes:
+            write_checkpoint(
+                self.run.checkpoint, {**self.engine.state(), "best": self.best, "seconds": self.seconds}
+            )
+        self._saved = time.monotonic()
+
+    def finish(self) -> None:
+        """Write the weights that are tested: the run is finished when they are there."""
+        if not self.writes:
+            return
+        if self.config.training.selection == "validation" and self.best is not None:
+            with self.run.best.open("rb") as source, atomic_write(self.run.weights) as out:
+                shutil.copyfileobj(source, out)
+        else:
+            write_weights(self.run.weights, self.engine.tested)
+
+    def close(self) -> None:
+        """Let go of the terminal and the files."""
+        self.progress.close()
+        if self._scalars is not None:
+            self._scalars.close()
+
+    def _restore(self) -> None:
+        state = read_checkpoint(self.run.checkpoint)
+        try:
+            self.engine.restore(state)
+            self.best, self._seconds_before = state["best"], state["seconds"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint {self.run.checkpoint} does not fit its config: remove it to train from the start"
+            ) from error
+        if self.writes:
+            truncate_lines(self.run.metrics, self.engine.update)
+
+    def _log(self, beta: float, rate: float) -> None:
+        means = self.engine.read_means()
+        now, update = time.monotonic(), self.engine.update
+        speed = (update - self._logged[1]) / max(now - self._logged[0], 1e-9)
+        self._logged = now, update
+        if self.writes:
+            record = {"update": update, **means, "beta": beta, "learning_rate": rate}
+            self._record({**record, "seconds": self.seconds, "updates_per_second": speed})
+            self.progress.show(update, means, beta, speed)
+
+    def _record(self, record: dict[str, float]) -> None:
+        append_line(self.run.metrics, record)
+        if self._scalars is not None:
+            self._scalars.add(record)
+
+    def _validate(self) -> None:
+        score = validation_free_energy(self.engine.tested, self.dataset)
+        update = self.engine.update
+        self._record({"update": update, "validation_free_energy": score})
+        self.progress.validated(score)
+        if self.best is None or score < self.best["validation_free_energy"]:
+            self.best = {"update": update, "validation_free_energy": score}
+            write_weights(self.run.best, self.engine.tested)
+
+
+@torch.no_grad()
+def validation_free_energy(model: Any, dataset: Dataset) -> float:
+    """Mean F(x) over the validation images, one sample each, in nats; leaves the random state as it was."""
+    assert dataset.valid is not None
+    images = dataset.valid
+    device = images.pixels.device
+    total = 0.0
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(VALIDATION_SEED)
+        for rows in torch.arange(len(images), device=device).split(VALIDATION_ROWS):
+            total += float(free_energy(model, images.batch(rows)).value.double().sum())
+    return total / len(images)

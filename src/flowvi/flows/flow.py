@@ -1,0 +1,220 @@
+"""A flow is a module that, called with a context, gives a distribution: a base pushed through a chain of bijections."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from flowvi.errors import ContextError, ShapeError
+
+__all__ = ["Chain", "DiagonalGaussian", "Flow", "FlowDistribution", "check_size"]
+
+
+class Chain(Protocol):
+    """K bijections as one: two pure functions of the points and of whatever conditions them."""
+
+    @property
+    def conditioning_dims(self) -> int:
+        """Trailing dimensions of `conditioning` that belong to one element of the batch."""
+        ...
+
+    def forward(self, z: Tensor, conditioning: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, batch, D) -> the image, (S, batch, D), and the log-determinant, (S, batch)."""
+        ...
+
+    def inverse(self, z: Tensor, conditioning: Tensor) -> tuple[Tensor, Tensor]:
+        """The preimage, (S, batch, D), and the log-determinant of the forward map there, (S, batch)."""
+        ...
+
+
+class Flow(nn.Module):
+    """A diagonal Gaussian pushed through a chain of bijections.
+
+    Called with a context `(batch…, context)` it gives a distribution of batch_shape `(batch…)` and event_shape
+    `(features,)`; without one (`context=0`) the base and the chain are learned directly, starting at N(0, I).
+
+    Args:
+        features: D, the number of dimensions.
+        context: width of the context; 0 for none.
+        chain: the bijections, or None for the base alone.
+        conditioner: a module that makes the chain's conditioning out of the context (None where there is none).
+
+    Raises:
+        ShapeError: features below 1 or context below 0.
+    """
+
+    def __init__(
+        self, features: int, context: int, chain: Chain | None = None, conditioner: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.features = check_size("features", features, 1)
+        self.context = check_size("context", context, 0)
+        self.base = DiagonalGaussian(features, context)
+        self.chain = chain
+        self.conditioner = conditioner
+
+    def forward(self, context: Tensor | None = None) -> FlowDistribution:
+        """The distribution given `context`, (batch…, context) or None.
+
+        Raises:
+            ContextError: a context that is missing, unexpected, or of another width or dtype.
+        """
+        self._check(context)
+        mean, log_scale = self.base(context)
+        conditioning = None if self.conditioner is None else self.conditioner(context)
+        return FlowDistribution(mean, log_scale, self.chain, conditioning)
+
+    def _check(self, context: Tensor | None) -> None:
+        if context is None:
+            if self.context:
+                raise ContextError(f"this flow needs a context of shape (batch…, {self.context}): none was given")
+            return
+        if not self.context:
+            raise ContextError(f"this flow takes no context: found one of shape {tuple(context.shape)}")
+        if context.dim() == 0 or context.shape[-1] != self.context:
+            raise ContextError(f"context of shape {tuple(context.shape)}: expected (batch…, {self.context})")
+        dtype = next(self.base.parameters()).dtype
+        if context.dtype != dtype:
+            raise ContextError(f"context of {context.dtype}, flow of {dtype}: convert one of them")
+
+
+class DiagonalGaussian(nn.Module):
+    """The base: mean and ln σ from a linear head on the context, or learned and starting at N(0, I)."""
+
+    def __init__(self, features: int, context: int) -> None:
+        super().__init__()
+        if context:
+            self.head = nn.Linear(context, 2 * features)
+        else:
+            self.location = nn.Parameter(torch.zeros(2 * features))
+
+    def forward(self, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and ln σ, each (batch…, features)."""
+        both = self.location if context is None else self.head(context)
+        mean, log_scale = both.chunk(2, dim=-1)
+        return mean, log_scale
+
+
+class FlowDistribution(Distribution):
+    """The density of z = f(z0), z0 ~ N(mean, diag σ²): ln q(z) = ln q0(z0) − ln|det ∂f/∂z0|, in nats.
+
+    (Rezende & Mohamed 2015, Eq. 5 to 7.) Sampling needs no inverse; `log_prob` of any point uses the chain's
+    exact inverse.
+
+    Args:
+        mean: (batch…, D), of the base.
+        log_scale: (batch…, D), ln σ of the base.
+        chain: the bijections, or None.
+        conditioning: what the chain takes beside the points: (…batch or (), conditioning dims).
+        validate_args: as in torch; `log_prob` then refuses points of another size and points that are NaN.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (torch's own form)
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(
+        self,
+        mean: Tensor,
+        log_scale: Tensor,
+        chain: Chain | None = None,
+        conditioning: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.base_mean, self.base_log_scale = torch.broadcast_tensors(mean, log_scale)
+        self.chain, self.conditioning = chain, conditioning
+        super().__init__(self.base_mean.shape[:-1], self.base_mean.shape[-1:], validate_args=validate_args)
+
+    def __repr__(self) -> str:
+        return f"FlowDistribution(batch_shape: {tuple(self.batch_shape)}, event_shape: {tuple(self.event_shape)})"
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
+        """The same distribution with its batch dimensions expanded, without copying."""
+        new = self._get_checked_instance(FlowDistribution, _instance)
+        batch_shape = Size(batch_shape)
+        new.base_mean = self.base_mean.expand(batch_shape + self.event_shape)
+        new.base_log_scale = self.base_log_scale.expand(batch_shape + self.event_shape)
+        new.chain, new.conditioning = self.chain, self.conditioning
+        if self.chain is not None and self.conditioning is not None:
+            own = self.conditioning.shape[-self.chain.conditioning_dims :]
+            if self.conditioning.dim() > len(own):  # else it is shared by the batch, whatever its shape
+                new.conditioning = self.conditioning.expand(batch_shape + own)
+        super(FlowDistribution, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, (batch…, D), of a Gaussian; a chain has none in closed form (NotImplementedError)."""
+        return self.base_mean if self.chain is None else super().mean
+
+    @property
+    def variance(self) -> Tensor:
+        """The variances, (batch…, D), of a Gaussian; a chain has none in closed form (NotImplementedError)."""
+        return (2 * self.base_log_scale).exp() if self.chain is None else super().variance
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Reparameterised samples, (S…, batch…, D)."""
+        return self.rsample_and_log_prob(sample_shape)[0]
+
+    def rsample_and_log_prob(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor]:
+        """Reparameterised samples (S…, batch…, D) and their log density (S…, batch…), in one pass."""
+        noise = torch.randn(
+            self._extended_shape(Size(sample_shape)), dtype=self.base_mean.dtype, device=self.base_mean.device
+        )
+        return self.push(noise)
+
+    def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Push standard normal noise (S…, batch…, D) through base and chain: z and ln q(z)."""
+        z = self.base_mean + self.base_log_scale.exp() * noise
+        log_q = self._log_base(noise)
+        if self.chain is not None:
+            z, log_det = self._apply(self.chain.forward, z)
+            log_q = log_q - log_det
+        return z, log_q
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """ln q(value), (S…, batch…), in nats; `value` (S…, batch…, D) may be any point.
+
+        Raises:
+            ShapeError: the last dimension is not D.
+            ValueError: a value that is not finite, unless validation is off.
+        """
+        if value.dim() == 0 or value.shape[-1:] != self.event_shape:
+            raise ShapeError(f"points of shape {tuple(value.shape)}: expected (…, {self.event_shape[0]})")
+        if self._validate_args:
+            self._validate_sample(value)
+        z = value.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape)
+        log_det: Tensor | float = 0.0
+        if self.chain is not None:
+            z, log_det = self._apply(self.chain.inverse, z)
+        return self._log_base((z - self.base_mean) * (-self.base_log_scale).exp()) - log_det
+
+    def _log_base(self, noise: Tensor) -> Tensor:
+        constant = 0.5 * math.log(2 * math.pi) * self.event_shape[0]
+        return -0.5 * noise.square().sum(-1) - self.base_log_scale.sum(-1) - constant
+
+    def _apply(self, direction: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply one direction of the chain to z, (S…, batch…, D), in the chain's own layout (S, batch, D)."""
+        assert self.chain is not None and self.conditioning is not None
+        own = self.conditioning.shape[-self.chain.conditioning_dims :]
+        conditioning = self.conditioning.reshape(-1, *own)
+        rows = self.batch_shape.numel() if len(conditioning) > 1 else 1
+        flat = z.reshape(-1, rows, z.shape[-1])
+        out, log_det = direction(flat, conditioning)
+        return out.reshape(z.shape), log_det.reshape(z.shape[:-1])
+
+
+def check_size(name: str, value: Any, least: int) -> int:
+    """`value` if it is a whole number of at least `least`.
+
+    Raises:
+        ShapeError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ShapeError(f"{name} = {value!r}: expected a whole number of at least {least}")
+    return value

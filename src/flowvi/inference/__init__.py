@@ -1,0 +1,26 @@
+"""Inference: free energy, annealing and evidence, for any model with `log_joint` and `posterior`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowvi.inference.evidence import Evidence, importance_sampling
+    from flowvi.inference.objective import FreeEnergy, annealing_weight, free_energy
+
+__all__ = ["Evidence", "FreeEnergy", "annealing_weight", "free_energy", "importance_sampling"]
+
+_HOMES = {
+    "Evidence": "flowvi.inference.evidence",
+    "FreeEnergy": "flowvi.inference.objective",
+    "annealing_weight": "flowvi.inference.objective",
+    "free_energy": "flowvi.inference.objective",
+    "importance_sampling": "flowvi.inference.evidence",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,64 @@
+"""Networks of the DLGM: maxout layers (Goodfellow et al. 2013, arXiv:1302.4389), as in the paper's experiments."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from flowvi.errors import ShapeError
+
+__all__ = ["Decoder", "Encoder", "Maxout"]
+
+
+class Maxout(nn.Module):
+    """Linear units in groups of `window`; each output is the largest of its group.
+
+    Unit i competes with units i + outputs, i + 2·outputs, …, so that the maximum runs over the slow dimension.
+
+    Args:
+        inputs: width of the input.
+        units: linear units, before the window.
+        outputs: units after it; `units / outputs` is the window.
+
+    Raises:
+        ShapeError: units is not a multiple of outputs.
+    """
+
+    def __init__(self, inputs: int, units: int, outputs: int) -> None:
+        super().__init__()
+        if outputs < 1 or units % outputs:
+            raise ShapeError(f"maxout of {units} units onto {outputs}: the first must be a multiple of the second")
+        self.linear = nn.Linear(inputs, units)
+        self.groups = (units // outputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, inputs) -> (…, outputs)."""
+        grouped = self.linear(x).unflatten(-1, self.groups)
+        # max keeps one index an output for the backward pass; amax is faster but splits ties by a mask
+        return grouped.max(-2).values if grouped.requires_grad else grouped.amax(-2)
+
+
+class Encoder(nn.Module):
+    """The deterministic part of the inference network: features -> context, one maxout layer."""
+
+    def __init__(self, inputs: int, outputs: int, units: int) -> None:
+        super().__init__()
+        self.hidden = Maxout(inputs, units, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch…, inputs) -> (batch…, outputs)."""
+        h: Tensor = self.hidden(x)
+        return h
+
+
+class Decoder(nn.Module):
+    """Latents -> the parameters of a distribution: one maxout layer and one linear layer."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: int, units: int) -> None:
+        super().__init__()
+        self.hidden = Maxout(inputs, units, hidden)
+        self.output = nn.Linear(hidden, outputs)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(…, inputs) -> (…, outputs)."""
+        out: Tensor = self.output(self.hidden(z))
+        return out

@@ -1,0 +1,166 @@
+"""Markdown tables of many results, beside the figures that others published. Imports no torch."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from flowvi.experiments.protocols import PROTOCOLS
+from flowvi.reports.published import PUBLISHED, Published, Source
+from flowvi.reports.tables import ABSENT, Record, finite, number, or_absent, posterior
+
+__all__ = ["markdown_line", "results_markdown"]
+
+_HEADER = ("posterior", "result", "F(x)", "KL", "−ln p(x)", "seeds", "updates", "training")
+
+# A row says what of these it does otherwise.
+_ORDINARY: dict[str, tuple[Any, str]] = {
+    "latents": ([40], "latents {}"),
+    "maxout": ("1600-400", "maxout {}"),
+    "parameters_source": ("amortised", "{} parameters"),
+    "invertibility": (None, "{} invertibility"),
+    "init": (None, "{} start"),
+    "objective": ("elbo", "{}"),
+    "training_samples": (1, "{} training samples"),
+    "batch": (100, "batches of {}"),
+    "precision": ("32", "{}"),
+    "selection": (None, "weights by {}"),
+    "estimator": ("is", "estimator {}"),
+    "samples": (200, "S = {:,}"),
+    "images": (10_000, "{:,} images"),
+}
+
+
+def results_markdown(records: Iterable[Record], published: Sequence[Published] = PUBLISHED) -> str:
+    """Markdown tables of results, beside figures published for the same posterior.
+
+    There is one table for each data set and binarisation. A row is one config, its seeds averaged; ± is the
+    standard error over test images (the mean of the seeds': they share the images), and `s.d.` the standard
+    deviation of −ln p(x) over seeds. Rows go by posterior, then protocol; `published` figures stand below
+    ours where their source allows it.
+    """
+    rows = sorted(_groups(records), key=lambda group: _order(group[0]))
+    tables = [
+        _table(list(some), published) for _, some in groupby(rows, key=lambda group: _order(group[0])[:2])
+    ]
+    return "\n\n".join(tables) if tables else "*No results yet.*"
+
+
+def _groups(records: Iterable[Record]) -> list[list[Record]]:
+    """Results that differ in the seed alone."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        keys = (
+            "config_hash",
+            "data",
+            "binarisation",
+            "protocol",
+            "flow",
+            "length",
+            "estimator",
+            "samples",
+            "images",
+        )
+        groups.setdefault(tuple(str(record.get(key)) for key in keys), []).append(record)
+    return list(groups.values())
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    length, updates = (record.get(key) or 0 for key in ("length", "updates"))
+    flow = "" if length == 0 else str(record.get("flow"))
+    shared = str(or_absent(record, "data")), str(or_absent(record, "binarisation"))
+    return *shared, flow, length, str(record.get("protocol")), updates, _label(record)
+
+
+def _table(groups: Sequence[Sequence[Record]], published: Sequence[Published]) -> str:
+    data, binarisation, *_ = _order(groups[0][0])
+    lines = [markdown_line(_HEADER), markdown_line(("---", "---", *["---:"] * 6))]
+    sources: dict[Source, None] = {}
+    for (flow, length), some in groupby(groups, key=lambda group: _posterior_key(group[0])):
+        lines += [markdown_line(_ours(group)) for group in some]
+        for row in published:
+            beside = data == "mnist" and binarisation in row.source.binarisations
+            if beside and (row.flow, row.length) == (flow, length):
+                lines.append(markdown_line(_theirs(row)))
+                sources[row.source] = None
+    note = (
+        f"In nats, {data}, {binarisation} binarisation: mean ± standard error over the test images "
+        "(10,000, with S = 200 importance samples each, where a row says no other). "
+    )
+    return "\n".join([*lines, "", note + " ".join(source.note for source in sources)]).rstrip()
+
+
+def _posterior_key(record: Record) -> tuple[Any, Any]:
+    return record.get("flow"), record.get("length")
+
+
+def _ours(group: Sequence[Record]) -> tuple[str, ...]:
+    first = group[0]
+    seconds = [record["train_seconds"] for record in group if finite(record.get("train_seconds"))]
+    return (
+        posterior(first),
+        f"**{_label(first)}**",
+        *(_mean(group, key) for key in ("free_energy", "kl", "nll")),
+        _seeds(group),
+        number(first.get("updates"), 0),
+        _duration(statistics.fmean(seconds)) if seconds else ABSENT,
+    )
+
+
+def _theirs(row: Published) -> tuple[str, ...]:
+    def figure(key: str) -> str:
+        value: float | None = getattr(row, key)
+        if value is None:
+            return ABSENT
+        return f"≈ {value:.1f}" if key in row.source.from_plot else f"{value}"
+
+    words = posterior({"flow": row.flow, "length": row.length})
+    figures = (figure(key) for key in ("free_energy", "kl", "nll"))
+    return words, row.source.label, *figures, ABSENT, f"{row.source.updates:,}", ABSENT
+
+
+def _label(record: Record) -> str:
+    """Who and how: the protocol, and all that is not as usual under it."""
+    protocol = str(or_absent(record, "protocol"))
+    usual = PROTOCOLS.get(protocol, {})
+    words = [f"flowvi, {protocol}"]
+    for key, (ordinary, text) in _ORDINARY.items():
+        section = "flow" if key in ("invertibility", "init") else "training"
+        value = record.get(key)
+        if value is not None and value != (
+            ordinary if ordinary is not None else usual.get(f"{section}.{key}")
+        ):
+            words.append(text.format(" + ".join(map(str, value)) if isinstance(value, list) else value))
+    return ", ".join(words)
+
+
+def _mean(group: Sequence[Record], key: str) -> str:
+    """The mean over seeds ± standard error; a dash or `NaN` where one seed has that."""
+    means, errors = ([record.get(name) for record in group] for name in (key, f"{key}_se"))
+    return f"{number(_average(means))} ± {number(_average(errors))}"
+
+
+def _average(values: Sequence[Any]) -> float | None:
+    if any(number(value) == ABSENT for value in values):
+        return None
+    return float(sum(values) / len(values))
+
+
+def _seeds(group: Sequence[Record]) -> str:
+    values = [float(record["nll"]) for record in group if finite(record.get("nll"))]
+    if len(group) < 2:
+        return "1"
+    return f"{len(group)}, s.d. {number(statistics.stdev(values)) if len(values) == len(group) else ABSENT}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def markdown_line(cells: Iterable[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |"

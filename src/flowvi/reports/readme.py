@@ -1,0 +1,173 @@
+"""Write the README's figures from the results: `python -m flowvi.reports.readme [--check] README.md`.
+
+A block stands between `<!-- results:NAME -->` and `<!-- /results -->`, NAME being one of `BLOCKS`; what is
+between is replaced. Results are read from `results/*.jsonl` and `benchmarks/results/foundation.json` beside the
+README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flowvi.errors import DataError, FlowviError, RunError
+from flowvi.experiments.run import atomic_write
+from flowvi.reports.comparison import markdown_line, results_markdown
+from flowvi.reports.tables import ABSENT, number, result_table
+
+__all__ = ["BLOCKS", "main", "rewrite"]
+
+_BEGIN = re.compile(r"<!--\s*results:(\S+?)\s*-->")
+_END = "<!-- /results -->"
+_JOBS = {"training_step": "training step, batch {batch}", "evidence": "−ln p(x) of an image, S = {samples}"}
+
+
+def rewrite(text: str, root: Path) -> tuple[str, list[str]]:
+    """A README's text with its blocks made anew, and the names of those that were stale.
+
+    Args:
+        text: the README.
+        root: the folder that holds `results` and `benchmarks`.
+
+    Raises:
+        DataError: a block of an unknown name or without an end, or results that cannot be read.
+    """
+    done, stale, position = [], [], 0
+    while begin := _BEGIN.search(text, position):
+        name, end = begin[1], text.find(_END, begin.end())
+        following = _BEGIN.search(text, begin.end())
+        if end < 0 or (following and following.start() < end):
+            raise DataError(f"the block results:{name} has no end: put {_END} on a line below it")
+        if name not in BLOCKS:
+            raise DataError(f"unknown block results:{name}: allowed are {', '.join(BLOCKS)}")
+        new = f"\n\n{BLOCKS[name](root)}\n\n"
+        if text[begin.end() : end] != new:
+            stale.append(name)
+        done += [text[position : begin.end()], new, _END]
+        position = end + len(_END)
+    return "".join([*done, text[position:]]), stale
+
+
+def _comparison(binarisation: str, root: Path) -> str:
+    found = [record for record in _records(root) if record.get("data") == "mnist"]
+    return results_markdown(record for record in found if record.get("binarisation") == binarisation)
+
+
+def _transcript(root: Path) -> str:
+    """What `flowvi test` printed for the last run of the quick protocol."""
+    quick = [record for record in _records(root) if record.get("protocol") == "quick"]
+    return f"```text\n{result_table(quick[-1])}\n```" if quick else "*No results yet.*"
+
+
+def _benchmarks(root: Path) -> str:
+    """Times of flowvi and of the earlier reproduction's program, as `python -m benchmarks` measured them."""
+    file = root / "benchmarks" / "results" / "foundation.json"
+    if not file.exists():
+        return "*No results yet.*"
+    record = _json(file, file.read_text(encoding="utf-8"))
+    try:
+        return _benchmark_table(record)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file} is not what `python -m benchmarks` writes ({error!r}): run that again"
+        ) from error
+
+
+def _benchmark_table(record: Mapping[str, Any]) -> str:
+    lines = [
+        markdown_line(("milliseconds for each", "K", "earlier program", "flowvi", "ratio")),
+        markdown_line(("---", "---:", "---:", "---:", "---:")),
+    ]
+    for row in record["results"]:
+        job = _JOBS[row["job"]].format(batch=record["batch"], samples=record["effort"]["samples"])
+        ratio = f"**{_spread(row['ratio'], ' ×')}**"
+        lines.append(
+            markdown_line((job, str(row["length"]), _spread(row["earlier"]), _spread(row["flowvi"]), ratio))
+        )
+    machine = {
+        **dict.fromkeys(("processor", "threads", "python", "torch", "time"), ABSENT),
+        **record["machine"],
+    }
+    note = (
+        "Medians, with quartiles in brackets; the ratio is that of turns taken side by side. "
+        f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, "
+        f"torch {machine['torch']}, {str(machine['time'])[:10]}. Baseline: {record['baseline']}."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _spread(spread: Mapping[str, float], unit: str = "") -> str:
+    digits = 2 if unit or spread["median"] < 10 else 1
+    median, lower, upper = (number(spread[key], digits) for key in ("median", "lower", "upper"))
+    return f"{median}{unit} [{lower}, {upper}]"
+
+
+def _records(root: Path) -> list[dict[str, Any]]:
+    """Every result in `results/*.jsonl`, files in order of their names."""
+    records = []
+    for file in sorted((root / "results").glob("*.jsonl")):
+        records += [
+            _json(file, line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
+    return records
+
+
+def _json(file: Path, text: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{file} does not hold JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{file} holds {text[:40]!r}: expected a JSON object")
+    return record
+
+
+BLOCKS: Mapping[str, Callable[[Path], str]] = {
+    "fixed": partial(_comparison, "fixed"),
+    "dynamic": partial(_comparison, "dynamic"),
+    "threshold": partial(_comparison, "threshold"),
+    "transcript": _transcript,
+    "benchmarks": _benchmarks,
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Rewrite the README, or with `--check` say which blocks are stale; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m flowvi.reports.readme", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit with 1 where a block is stale"
+    )
+    parser.add_argument("readme", type=Path, metavar="README.md")
+    options = parser.parse_args(words)
+    try:
+        stale = _update(options.readme, options.check)
+    except FlowviError as error:
+        print(f"flowvi.reports.readme: {error}", file=sys.stderr)
+        return 1
+    for name in stale:
+        print(f"{options.readme}: results:{name} {'is stale' if options.check else 'written anew'}")
+    return 1 if stale and options.check else 0
+
+
+def _update(readme: Path, check: bool) -> list[str]:
+    try:
+        text = readme.read_text(encoding="utf-8")
+        new, stale = rewrite(text, readme.resolve().parent)
+        if stale and not check:
+            with atomic_write(readme) as out:
+                out.write(new.encode())
+    except OSError as error:
+        raise RunError(f"cannot read {error.filename or readme}: {error.strerror or error}") from error
+    return stale
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
