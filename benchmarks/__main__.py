@@ -65,7 +65,7 @@ def measure(
     machine = circumstances()
     rows: list[dict[str, Any]] = []
     configs: dict[str, Any] = {}
-    print(f"{'ms, median [quartiles]':<36}{'earlier':>24}{'flowvi':>24}{'ratio':>24}", flush=True)
+    print(f"{'ms, median [quartiles]':<42}{'earlier':>24}{'flowvi':>24}{'ratio':>24}", flush=True)
     for job, title, each in (
         ("training_step", f"training step, batch {BATCH}", train),
         ("evidence", f"−ln p(x) of an image, S = {effort.samples}", test),
@@ -114,7 +114,7 @@ def _lengths(text: str) -> list[int]:
 
 def _line(title: str, result: Duel) -> str:
     cells = (_text(result.earlier), _text(result.flowvi), _text(result.ratio, " ×", 2))
-    return f"{title:<36}" + "".join(f"{cell:>24}" for cell in cells)
+    return f"{title:<42}" + "".join(f"{cell:>24}" for cell in cells)
 
 
 def _text(spread: Spread, unit: str = "", digits: int = 1) -> str:

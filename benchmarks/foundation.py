@@ -9,7 +9,9 @@ Ours are the library's own, nothing taken out: `Engine.step`, which `flowvi trai
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from itertools import cycle
 from typing import Any
 
@@ -89,7 +91,8 @@ class Contest:
             with torch.no_grad():
                 return [theirs.nll(x, samples).item() for x in images.split(1)]
 
-        return duel(Job(earlier, len(rows)), Job(flowvi, len(rows)), pairs=self.effort.test_pairs)
+        with redirect_stderr(StringIO()):  # not a terminal: no live bar for each pass
+            return duel(Job(earlier, len(rows)), Job(flowvi, len(rows)), pairs=self.effort.test_pairs)
 
     def _leave_the_start(self) -> None:
         """A few updates of both, so that nobody is timed on the special numbers of a fresh start."""

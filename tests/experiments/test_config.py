@@ -64,7 +64,7 @@ def test_protocols_set_the_defaults_that_they_promise() -> None:
         "joint",
         10_000,
     )
-    assert (training.schedule, training.clip, training.average) == ("constant", None, None)
+    assert (training.schedule, training.clip) == ("constant", None)
     assert (training.selection, training.output_bias, paper.data.validation) == ("last", "zero", 0)
     assert paper.flow.options["invertibility"] == "paper"
     assert paper.flow.options["init"] == "xavier"
@@ -132,10 +132,6 @@ def test_another_optimiser_drops_the_momentum_that_the_user_did_not_give() -> No
         ("training.learning_rate=NaN", "training.learning_rate cannot be NaN: it takes a number above 0"),
         ("training.clip=0", "training.clip cannot be 0: it takes a number above 0, or none"),
         ("training.clip=true", "training.clip cannot be true: it takes a number above 0, or none"),
-        (
-            "training.average=1",
-            "training.average cannot be 1: it takes a number between 0 and 1, both excluded, or none",
-        ),
         (
             "model.latents=[64,0]",
             "model.latents cannot be [64, 0]: "
@@ -209,10 +205,9 @@ def test_an_unknown_preset_lists_near_ones() -> None:
 
 
 def test_values_that_a_shell_makes_awkward() -> None:
-    words = ["training.clip=none", "training.average=null", "training.updates=1e3", "precision=32"]
+    words = ["training.clip=none", "training.updates=1e3", "precision=32"]
     config = resolve(PRESET, parse_overrides([*words, "model.latents=[64,32]", "training.annealing=none"]))
     assert config.training.clip is None
-    assert config.training.average is None
     assert config.training.updates == 1000
     assert isinstance(config.training.updates, int)
     assert config.precision == "32"
@@ -385,7 +380,6 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "training.updates": st.integers(1, 10**9),
     "training.learning_rate": st.floats(1e-12, 1e3),
     "training.clip": st.none() | st.floats(1e-3, 1e6),
-    "training.average": st.none() | st.floats(0.01, 0.9999),
     "training.annealing": st.sampled_from(["joint", "kl", "none"]),
 }
 OVERRIDES = st.fixed_dictionaries({}, optional=VALUES)

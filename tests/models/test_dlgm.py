@@ -57,7 +57,9 @@ def test_shapes(latents: list[int], samples: tuple[int, ...], batch: tuple[int, 
 
 def test_prior_of_one_layer_is_standard_normal(tiny: TinyDLGM) -> None:
     z = 3 * torch.randn(4, 6, 2, dtype=torch.float64)
-    torch.testing.assert_close(tiny(2).log_prior(z), normal(z, torch.zeros(2).double(), torch.ones(2).double()))
+    torch.testing.assert_close(
+        tiny(2).log_prior(z), normal(z, torch.zeros(2).double(), torch.ones(2).double())
+    )
 
 
 def test_prior_of_several_layers_written_out(tiny: TinyDLGM) -> None:
@@ -148,7 +150,10 @@ def test_encoder_runs_once_however_many_samples(tiny: TinyDLGM) -> None:
 
 
 def test_start_at_sets_the_mean() -> None:
-    model, mean = DLGM(6, [2], Gaussian, maxout=(8, 4)), torch.tensor([0.0, 0.02, 0.3, 0.5, 0.9, 1.0]).double()
+    model, mean = (
+        DLGM(6, [2], Gaussian, maxout=(8, 4)),
+        torch.tensor([0.0, 0.02, 0.3, 0.5, 0.9, 1.0]).double(),
+    )
     model.start_at(mean)
     nn.init.zeros_(model.decoder.output.weight)
     expected = mean.clamp(0.01, 0.99).float().expand(3, 6)
@@ -165,7 +170,9 @@ class WithoutBias(nn.Module):
 
 
 @pytest.mark.parametrize("decoder", [nn.Linear, WithoutBias])
-def test_start_at_leaves_a_decoder_without_an_output_bias_alone(decoder: Callable[[int, int], nn.Module]) -> None:
+def test_start_at_leaves_a_decoder_without_an_output_bias_alone(
+    decoder: Callable[[int, int], nn.Module],
+) -> None:
     model = DLGM(6, [2], Gaussian, maxout=(8, 4), decoder=decoder)
     before = copy.deepcopy(model.state_dict())
     model.start_at(torch.full((6,), 0.3))
@@ -227,7 +234,15 @@ def test_float64_throughout(tiny: TinyDLGM) -> None:
     model, x = tiny(3, 2), binary(6, 5)
     z, log_q = model.posterior(x).rsample_and_log_prob((2,))
     terms = free_energy(model, x, objective="iwae", samples=2)
-    outputs = (z, log_q, model.log_prior(z), model.log_likelihood(x, z), model.mean(z), model.sample(2), terms.loss)
+    outputs = (
+        z,
+        log_q,
+        model.log_prior(z),
+        model.log_likelihood(x, z),
+        model.mean(z),
+        model.sample(2),
+        terms.loss,
+    )
     assert {out.dtype for out in outputs} == {torch.float64}
     assert model.sample_prior(2).dtype == torch.float64
 
@@ -258,7 +273,9 @@ class TestBfloat16:
         for name, module in half.named_modules():
             if isinstance(module, nn.Linear):
                 room = name.split(".")[0]
-                module.register_forward_hook(lambda _m, _i, out, room=room: seen.setdefault(room, set()).add(out.dtype))
+                module.register_forward_hook(
+                    lambda _m, _i, out, room=room: seen.setdefault(room, set()).add(out.dtype)
+                )
         x = binary(10, 200, dtype=torch.float32)
         z, log_q = half.posterior(x).rsample_and_log_prob((3,))
         densities = half.log_prior(z), half.log_likelihood(x, z)

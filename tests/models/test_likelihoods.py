@@ -29,7 +29,10 @@ def test_log_prob_is_that_of_independent_bernoullis(
 @pytest.mark.parametrize("x", [0.0, 1.0])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_log_prob_is_exact_at_every_logit(x: float, sign: float) -> None:
-    logits = sign * torch.cat([torch.linspace(0, 100, 301), torch.tensor([39.99, 40.0, 40.01, 1e-9])]).double()[:, None]
+    logits = (
+        sign
+        * torch.cat([torch.linspace(0, 100, 301), torch.tensor([39.99, 40.0, 40.01, 1e-9])]).double()[:, None]
+    )
     ours = Bernoulli().log_prob(torch.full((1,), x, dtype=torch.float64), logits)
     for logit, value in zip(logits[:, 0].tolist(), ours.tolist(), strict=True):
         with mpmath.workdps(60):

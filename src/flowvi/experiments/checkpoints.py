@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flowvi.models import DLGM
 __all__ = ["fill", "read_checkpoint", "read_weights", "write_checkpoint", "write_weights"]
 
 FORMAT = 1
+DIGEST_BYTES = 32  # SHA-256 of all that comes before it, at the file's end; torch.load passes over it
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
@@ -40,7 +42,8 @@ def write_weights(path: Path, model: DLGM) -> None:
     Raises:
         RunError: they could not be written.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # copies: safetensors refuses tensors that share memory, as the tied weights of somebody's own network do
+    state = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
     with atomic_write(path) as out:
         out.write(save_tensors({**state, "features": torch.tensor(model.features)}))
 
@@ -65,8 +68,11 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         RunError: it could not be written; the one before is still there.
     """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
     with atomic_write(path) as out:
-        torch.save({"format": FORMAT, **state}, out)
+        out.write(buffer.getbuffer())
+        out.write(hashlib.sha256(buffer.getbuffer()).digest())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -75,13 +81,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is damaged, or another version of flowvi wrote it.
     """
+    remedy = "remove it to train from the start, or restore it"
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"the checkpoint {path} is damaged ({why}): remove it to train from the start, or restore it"
-        ) from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    body, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if hashlib.sha256(body).digest() != digest:
+        raise CheckpointError(f"the checkpoint {path} is damaged (its checksum is wrong): {remedy}")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on what it did not write, or will not unpickle
+        raise CheckpointError(f"the checkpoint {path} holds what flowvi does not write: {remedy}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} was written by another version of flowvi: remove it to train from the start")
     return state

@@ -15,7 +15,6 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flowvi.data import Dataset, epoch_order
 from flowvi.errors import ConfigError, NonFiniteError
@@ -27,7 +26,6 @@ from flowvi.models import DLGM
 __all__ = ["Engine", "make_fabric"]
 
 PARTS = ("loss", "log_q", "log_prior", "log_likelihood", "gradient")
-AVERAGE_EVERY = 10  # a pass over all weights, too dear at each update
 CUDA_CHECK_EVERY = 100  # updates between two looks at the device's guard
 
 
@@ -66,22 +64,14 @@ class Engine:
         self.model.to(fabric.device)
         self.optimiser = _optimiser(self.model, config)
         self.module, self._stepper = fabric.setup(Objective(self.model, config), self.optimiser)
-        decay = config.training.average
-        self.average: AveragedModel | None = None
-        if decay is not None:
-            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay**AVERAGE_EVERY))
         self.update = 0
         self.sums = torch.zeros(len(PARTS), device=fabric.device, dtype=torch.float64)
         self.count = 0
+        self.masks = fabric.device.type == "cuda"  # a bad update is masked, and found later: looking costs a wait
         # the first bad update, and which parts broke in it; kept on the device
         self._first_bad = torch.full((), -1, device=fabric.device)
         self._broken = torch.zeros(len(PARTS), dtype=torch.bool, device=fabric.device)
         self._order: tuple[int, Tensor] | None = None
-
-    @property
-    def tested(self) -> DLGM:
-        """The model to validate and test: the averaged weights where there is an average."""
-        return self.model if self.average is None else self.average.module
 
     @property
     def beta(self) -> float:
@@ -109,9 +99,8 @@ class Engine:
             group["lr"] = self.learning_rate
         self._stepper.step()
         self.update += 1
-        if self.average is not None and self.update % AVERAGE_EVERY == 0:
-            self.average.update_parameters(self.model)
-        if self.fabric.device.type == "cuda" and self.update % CUDA_CHECK_EVERY == 0:
+        # several processes wait for one another at each update anyway, and have to stop at the same one
+        if self.masks and (self.fabric.world_size > 1 or self.update % CUDA_CHECK_EVERY == 0):
             self.check()
 
     def gradient(self, x: Tensor, noise: Tensor | None) -> None:
@@ -140,7 +129,7 @@ class Engine:
         first = bad & (self._first_bad < 0)
         self._first_bad = torch.where(first, self.update + 1, self._first_bad)
         self._broken = torch.where(first, broken, self._broken)
-        if self.fabric.device.type == "cuda":
+        if self.masks:
             for grad in grads:
                 grad.masked_fill_(bad, 0.0)
             parts = parts.masked_fill(bad, 0.0)
@@ -185,7 +174,6 @@ class Engine:
         return {
             "update": self.update,
             "model": self.model.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "sums": self.sums,
             "count": self.count,
@@ -197,8 +185,6 @@ class Engine:
         """Go back to a state that `state` gave."""
         self.update, self.count = state["update"], state["count"]
         self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.sums.copy_(state["sums"])
         torch.set_rng_state(state["random"])

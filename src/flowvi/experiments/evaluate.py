@@ -58,6 +58,8 @@ def test(
     run = as_run(run)
     if estimator != "is":
         raise ConfigError(f"estimator={estimator}: allowed is `is` (importance sampling)")
+    if samples < 1:
+        raise ConfigError(f"samples={samples}: allowed is 1 or more")
     model = load(run)
     model.precision = "32"
     device = choose_device(run.config.device)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
-__all__ = ["stop_requests"]
+__all__ = ["stop_requests", "stops_passed_on"]
 
 
 @contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that a first SIGINT or SIGTERM sets. Outside the main thread nothing is caught."""
+def stop_requests(then: Callable[[], None] | None = None) -> Iterator[threading.Event]:
+    """An event that a first SIGINT or SIGTERM sets, and calls `then`. Outside the main thread nothing is caught."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -23,6 +24,8 @@ def stop_requests() -> Iterator[threading.Event]:
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
         signal.signal(number, before[signal.Signals(number)])
+        if then is not None:
+            then()
 
     for number in before:
         signal.signal(number, ask)
@@ -31,3 +34,13 @@ def stop_requests() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stops_passed_on() -> AbstractContextManager[threading.Event]:
+    """`stop_requests` of a process that only waits for those it started: they are asked in turn."""
+
+    def pass_on() -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()  # SIGTERM, which they take as a request too
+
+    return stop_requests(pass_on)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -133,7 +133,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         part.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a file in place of the folder, a read-only disk
+            part.unlink()
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise RunError(f"cannot write {path}: {why}. What was there before is untouched") from error
     except BaseException:
@@ -168,12 +169,12 @@ def truncate_lines(path: Path, last_update: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
-            if not line.endswith("\n") or json.loads(line)["update"] > last_update:
+            if not line.endswith(b"\n") or json.loads(line)["update"] > last_update:
                 break
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             break
         kept.append(line)
     with atomic_write(path) as out:
-        out.write("".join(kept).encode())
+        out.write(b"".join(kept))

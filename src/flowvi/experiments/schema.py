@@ -94,11 +94,6 @@ Momentum = Annotated[float, Field(ge=0, lt=1), Allowed("a number from 0 up to, n
 Clip = Annotated[
     Annotated[float, Field(gt=0)] | None, BeforeValidator(_none), Allowed("a number above 0, or none")
 ]
-Decay = Annotated[
-    Annotated[float, Field(gt=0, lt=1)] | None,
-    BeforeValidator(_none),
-    Allowed("a number between 0 and 1, both excluded, or none"),
-]
 Features = Annotated[
     Annotated[int, Field(ge=1)] | None,
     BeforeValidator(_none),
@@ -196,7 +191,6 @@ class TrainingConfig(Section):
     samples: Least1 = 1  # of the posterior, for each image and update
     annealing: Literal["joint", "kl", "none"]
     warmup: Least1  # updates until beta = 1
-    average: Decay  # decay of the moving average of the weights
     selection: Literal["last", "validation"]  # which weights are tested
     output_bias: Literal["mean", "zero"]  # the decoder's, at the start
     log_every: Least1 = 100  # updates, as the two below

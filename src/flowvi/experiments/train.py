@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException
 
+from flowvi import errors
 from flowvi.data import Dataset
-from flowvi.errors import CheckpointError, InterruptedRun, NonFiniteError
+from flowvi.errors import CheckpointError, ConfigError, InterruptedRun, NonFiniteError, RunError
 from flowvi.experiments.assembly import load_data
-from flowvi.experiments.checkpoints import read_checkpoint, write_checkpoint, write_weights
+from flowvi.experiments.checkpoints import read_checkpoint, read_weights, write_checkpoint, write_weights
 from flowvi.experiments.config import Config, resolve, run_folder
 from flowvi.experiments.engine import Engine, make_fabric
-from flowvi.experiments.interrupt import stop_requests
+from flowvi.experiments.interrupt import stop_requests, stops_passed_on
 from flowvi.experiments.progress import Progress, Silent
 from flowvi.experiments.run import Run, append_line, atomic_write, truncate_lines
 from flowvi.experiments.scalars import Scalars
@@ -60,32 +62,57 @@ def train(preset: str, *, seed: int = 0, out: str | os.PathLike[str] | None = No
 
 def train_run(run: Run) -> None:
     """Bring a run to its end, from where it is. Raises as `train` does."""
+    if run.finished:
+        return
     with run.locked():
-        if run.finished:
-            return
-        fabric = make_fabric(run.config)
-        outcome, message = fabric.launch(_work, run)
+        outcome, message = _launch(run)
     if outcome == "interrupted":
         raise InterruptedRun(message)
     if outcome == "not finite":
         raise NonFiniteError(message)
 
 
+def _launch(run: Run) -> tuple[str, str]:
+    """Train in this process, or in as many as the config asks for."""
+    fabric = make_fabric(run.config)
+    if run.config.devices == 1:
+        outcome: tuple[str, str] = fabric.launch(_work, run)
+        return outcome
+    with stops_passed_on() as stop:
+        try:
+            outcome = fabric.launch(_work, run)
+        except ProcessException as error:
+            if stop.is_set():
+                return "interrupted", "stopped; the same command goes on from the last checkpoint"
+            raise _of_a_process(error) from error
+    return outcome
+
+
+def _of_a_process(error: ProcessException) -> Exception:
+    """What ended a process: the flowvi error that its traceback ends in, or that it was killed; else `error`."""
+    if not isinstance(error, ProcessRaisedException):
+        return RunError(f"training {error}; the same command goes on from the last checkpoint")
+    name, _, message = str(error).strip().splitlines()[-1].partition(": ")
+    kind = getattr(errors, name.removeprefix("flowvi.errors."), None)
+    return kind(message) if kind is not None else error
+
+
 def _work(fabric: Any, run: Run) -> tuple[str, str]:
-    """Train in one process of the fabric. What stops it is told by value: exceptions do not cross processes whole."""
-    loop = _Loop(fabric, run)
-    try:
-        with stop_requests() as stop:
+    """Train in one process of the fabric. What stops all of them is told by value: of several processes the first
+    to raise takes the others with it, even from their writing."""
+    with stop_requests() as stop:
+        loop = _Loop(fabric, run)
+        try:
             while loop.engine.update < run.config.training.updates:
                 if loop.agreed(stop.is_set()):
                     loop.save()
                     return "interrupted", _farewell(run, loop.engine.update)
                 loop.advance()
-        loop.finish()
-    except NonFiniteError as error:
-        return "not finite", str(error)
-    finally:
-        loop.close()
+            loop.finish()
+        except NonFiniteError as error:
+            return "not finite", str(error)
+        finally:
+            loop.close()
     return "finished", ""
 
 
@@ -100,6 +127,11 @@ class _Loop:
     def __init__(self, fabric: Any, run: Run) -> None:
         self.run, self.fabric, self.config = run, fabric, run.config
         self.dataset: Dataset = load_data(run.config, fabric.device)
+        if self.dataset.valid is None and run.config.training.selection == "validation":
+            raise ConfigError(
+                f"training.selection=validation, but {self.dataset.name} has no validation images: set data.validation "
+                "to their number, or training.selection=last"
+            )
         self.engine = Engine(fabric, run.config, self.dataset)
         self.writes: bool = fabric.is_global_zero
         self.best: dict[str, float] | None = None
@@ -157,10 +189,11 @@ class _Loop:
         if not self.writes:
             return
         if self.config.training.selection == "validation" and self.best is not None:
-            with self.run.best.open("rb") as source, atomic_write(self.run.weights) as out:
-                shutil.copyfileobj(source, out)
+            read_weights(self.run.best)  # a damaged file is no trained model
+            with atomic_write(self.run.weights) as out:
+                out.write(self.run.best.read_bytes())
         else:
-            write_weights(self.run.weights, self.engine.tested)
+            write_weights(self.run.weights, self.engine.model)
 
     def close(self) -> None:
         """Let go of the terminal and the files."""
@@ -196,24 +229,28 @@ class _Loop:
             self._scalars.add(record)
 
     def _validate(self) -> None:
-        score = validation_free_energy(self.engine.tested, self.dataset)
+        score = validation_free_energy(self.engine.model, self.dataset)
         update = self.engine.update
         self._record({"update": update, "validation_free_energy": score})
         self.progress.validated(score)
-        if self.best is None or score < self.best["validation_free_energy"]:
+        best = math.inf if self.best is None else self.best["validation_free_energy"]
+        if score < best:  # never where it is not a number
             self.best = {"update": update, "validation_free_energy": score}
-            write_weights(self.run.best, self.engine.tested)
+            write_weights(self.run.best, self.engine.model)
 
 
 @torch.no_grad()
 def validation_free_energy(model: Any, dataset: Dataset) -> float:
-    """Mean F(x) over the validation images, one sample each, in nats; leaves the random state as it was."""
+    """Mean F(x) over the validation images, one sample each, in nats; leaves random state and model as they were."""
     assert dataset.valid is not None
     images = dataset.valid
     device = images.pixels.device
     total = 0.0
+    training = model.training
+    model.eval()  # networks of one's own may have dropout or batch statistics
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(VALIDATION_SEED)
         for rows in torch.arange(len(images), device=device).split(VALIDATION_ROWS):
             total += float(free_energy(model, images.batch(rows)).value.double().sum())
+    model.train(training)
     return total / len(images)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from flowvi.errors import ConfigError
 
 __all__ = ["Evidence", "importance_sampling"]
 
@@ -46,17 +49,19 @@ def importance_sampling(
 
     Returns:
         Estimates of shape (batch,). A weight that is NaN makes its datum's estimates NaN.
+
+    Raises:
+        ConfigError: samples below 1.
     """
+    if samples < 1:
+        raise ConfigError(f"samples = {samples}: expected at least 1")
     chunk = max(1, rows // max(1, posterior.batch_shape.numel()))
-    streams: _Streams | None = None
-    for start in range(0, samples, chunk):
+
+    def draw(start: int) -> _Streams:
         z, log_q = posterior.rsample_and_log_prob((min(chunk, samples - start),))
-        log_weights = (log_joint(z) - log_q).double()
-        part = _Streams.of(log_weights)
-        streams = part if streams is None else streams.plus(part)
-    if streams is None:
-        raise ValueError(f"samples = {samples}: expected at least 1")
-    return streams.evidence(samples)
+        return _Streams.of((log_joint(z) - log_q).double())
+
+    return reduce(_Streams.plus, map(draw, range(0, samples, chunk))).evidence(samples)
 
 
 @dataclass(frozen=True)

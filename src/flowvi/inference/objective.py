@@ -9,7 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from flowvi.errors import ConfigError
+
 __all__ = ["FreeEnergy", "LatentVariableModel", "annealing_weight", "free_energy"]
+
+ANNEALINGS = "joint", "kl", "none"
+OBJECTIVES = "elbo", "iwae"
 
 
 class LatentVariableModel(Protocol):
@@ -52,7 +57,11 @@ def annealing_weight(annealing: str, update: int, warmup: int) -> float:
 
     `joint`: min(1, 0.01 + t/warmup) (Rezende & Mohamed 2015, Eq. 20, warmup 10,000); `kl`: min(1, t/warmup),
     and 1 without a warm-up; `none`: 1.
+
+    Raises:
+        ConfigError: another word.
     """
+    _check("annealing", annealing, ANNEALINGS)
     if annealing == "none" or warmup <= 0:
         return 1.0
     return min(1.0, (0.01 if annealing == "joint" else 0.0) + update / warmup)
@@ -81,11 +90,16 @@ def free_energy(
         annealing: `joint`, `kl` or `none`.
         beta: the weight at this update, see `annealing_weight`.
         objective: `elbo` or `iwae`.
-        noise: standard normal noise, (samples, batch, latents), to push through the posterior in place of its own.
+        noise: standard normal noise, (k, batch, latents), to push through the posterior in place of its own samples.
 
     Returns:
         Estimates of shape (batch,), in nats.
+
+    Raises:
+        ConfigError: another annealing or objective.
     """
+    _check("annealing", annealing, ANNEALINGS)
+    _check("objective", objective, OBJECTIVES)
     posterior = model.posterior(x)
     z, log_q = posterior.rsample_and_log_prob((samples,)) if noise is None else posterior.push(noise)
     log_prior, log_likelihood = model.log_prior(z), model.log_likelihood(x, z)
@@ -96,7 +110,12 @@ def free_energy(
     else:
         log_weights = log_prior + log_likelihood - log_q
     if objective == "iwae":
-        loss = math.log(samples) - torch.logsumexp(log_weights, 0)
+        loss = math.log(len(log_weights)) - torch.logsumexp(log_weights, 0)
     else:
         loss = -log_weights.mean(0)
     return FreeEnergy(loss, log_q.mean(0), log_prior.mean(0), log_likelihood.mean(0))
+
+
+def _check(name: str, word: str, allowed: tuple[str, ...]) -> None:
+    if word not in allowed:
+        raise ConfigError(f"{name} = {word!r}: allowed are {', '.join(allowed)}")

@@ -1,8 +1,8 @@
 """Write the README's figures from the results: `python -m flowvi.reports.readme [--check] README.md`.
 
 A block stands between `<!-- results:NAME -->` and `<!-- /results -->`, NAME being one of `BLOCKS`; what is
-between is replaced. Results are read from `results/*.jsonl` and `benchmarks/results/foundation.json` beside the
-README.
+between is replaced. Results are read from `results/*.jsonl` and `benchmarks/results/foundation.json`, in the
+README's folder.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ SAMPLE_ROWS = 3
 # Lengths in pixels of the picture, at twice a README's resolution.
 DPI = 200
 TILE = 112
-LABELS = 186
+LABELS = 226
 MARGIN, GAP, BLOCK_GAP, CAPTION, LINE = 24, 8, 32, 20, 26
 
 INK = "#1c1c1c"
@@ -100,9 +100,9 @@ def _blocks(model: DLGM, dataset: Dataset, seed: int) -> list[_Block]:
         return array
 
     return [
-        _Block("test images", "binary", tiles(images), above=0),
-        _Block("reconstructions", "z ~ q(z|x)", tiles(reconstructions), above=GAP),
-        _Block("samples", "z ~ p(z)", tiles(samples), above=BLOCK_GAP),
+        _Block("test images", "binarised", tiles(images), above=0),
+        _Block("reconstructions", "z ∼ q(z|x)", tiles(reconstructions), above=GAP),
+        _Block("samples", "z ∼ p(z)", tiles(samples), above=BLOCK_GAP),
     ]
 
 
