@@ -4,9 +4,8 @@ What is measured, on the CPU, in one process:
 
 - **training step**: one update on a batch of 100 images of MNIST, K = 0, 10, 40, 80.  For flowvi it is the
   whole step that `flowvi train` runs: taking the batch out of the data set, free energy, gradient, guard
-  against numbers that are not finite, clipping, optimiser, averaged weights.  For the earlier program it is
-  forward, backward and optimiser on a batch that lies ready as floats: its way of reading images, which is
-  slow, is left out.
+  against numbers that are not finite, clipping, optimiser.  For the earlier program it is forward, backward
+  and optimiser on a batch that lies ready as floats: its way of reading images, which is slow, is left out.
 - **−ln p(x)**: time for each test image at S = 200 importance samples, K = 0 and 80.  For flowvi it is the
   evaluation that `flowvi test` runs (which gives the free energy and the effective sample size as well); for
   the earlier program its estimate of −ln p(x) alone, one image at a time, as it does it.
@@ -57,9 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(
-    overrides: Sequence[str], effort: Effort, train: Sequence[int], test: Sequence[int]
-) -> dict[str, Any]:
+def measure(overrides: Sequence[str], effort: Effort, train: Sequence[int], test: Sequence[int]) -> dict[str, Any]:
     """Run the contests, printing a line as each ends, and return the record that is written."""
     settings = parse_overrides(overrides)
     machine = circumstances()
@@ -100,9 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of flowvi's config")
     parser.add_argument("--out", type=Path, default=RESULTS, help="record (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: %(default)s)")
-    parser.add_argument(
-        "--train", type=_lengths, default="0,10,40,80", metavar="K,…", help="lengths K to train"
-    )
+    parser.add_argument("--train", type=_lengths, default="0,10,40,80", metavar="K,…", help="lengths K to train")
     parser.add_argument("--test", type=_lengths, default="0,80", metavar="K,…", help="lengths K to test")
     parser.add_argument("--brief", action="store_true", help="few repeats, to see that it works")
     return parser

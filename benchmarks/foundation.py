@@ -55,9 +55,7 @@ class Contest:
         effort: how long to measure.
     """
 
-    def __init__(
-        self, length: int, overrides: Mapping[str, Any] | None = None, effort: Effort | None = None
-    ) -> None:
+    def __init__(self, length: int, overrides: Mapping[str, Any] | None = None, effort: Effort | None = None) -> None:
         self.effort = effort or Effort()
         # The batch is the task; the device is the one that the baseline runs on.
         fixed = {"device": "cpu", "training.batch": BATCH}
@@ -81,7 +79,7 @@ class Contest:
         self._leave_the_start()
         rows = torch.arange(self.effort.images)
         images = self.dataset.test.batch(rows)
-        ours, theirs = self.engine.tested.eval(), self.earlier.model.eval()
+        ours, theirs = self.engine.model.eval(), self.earlier.model.eval()
         samples = self.effort.samples
 
         def flowvi() -> Evidence:

@@ -102,9 +102,7 @@ def make_run(folder: str, *, finished: bool = False) -> Path:
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:
     """A Python of its own, that finds this flowvi wherever the test stands."""
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, env=environment()
-    )
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment())
 
 
 def environment() -> dict[str, str]:
@@ -143,9 +141,7 @@ def test_imports_nothing_heavy(words: list[str], code: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "code"), [(["--help"], 0), (["train", f"--config={PRESET}", "flow.lenght=3"], 2)]
-)
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["train", f"--config={PRESET}", "flow.lenght=3"], 2)])
 def test_starts_within_half_a_second_of_cpu_time(words: list[str], code: int) -> None:
     def cost() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -239,9 +235,7 @@ def test_configs_lists_every_preset_in_its_group() -> None:
 def test_configs_prints_what_the_run_will_hold() -> None:
     result = invoke("configs", PRESET, "flow.length=40", "seed=3")
     assert json.loads(result.stdout) == resolve(PRESET, {"flow.length": 40, "seed": 3}).to_dict()
-    assert refused("configs", "dlgm.nf100.mnist")[0].startswith(
-        "unknown config 'dlgm.nf100.mnist': did you mean"
-    )
+    assert refused("configs", "dlgm.nf100.mnist")[0].startswith("unknown config 'dlgm.nf100.mnist': did you mean")
 
 
 # train
@@ -252,8 +246,7 @@ def test_train(trained: list[Any]) -> None:
     assert result.exit_code == 0, result.output
     assert trained == [(PRESET, 3, Path("here"), {"flow.length": 40, "device": "cpu"})]
     assert result.stdout.splitlines() == [
-        "train dlgm.nf10.mnist: planar flow, K = 40; modern protocol, 20000 updates; "
-        "fixed binarisation; seed 3",
+        "train dlgm.nf10.mnist: planar flow, K = 40; modern protocol, 20000 updates; fixed binarisation; seed 3",
         "run folder: here",
         "finished",
         "test it with: flowvi test here",
@@ -283,9 +276,7 @@ def test_train_without_a_config(trained: list[Any]) -> None:
     ]
     for words in ([], ["seed=3"], ["foo"]):
         (line,) = refused("train", *words)
-        assert line.startswith(
-            "no config is given: `flowvi configs` lists them; for example `flowvi train --config="
-        )
+        assert line.startswith("no config is given: `flowvi configs` lists them; for example `flowvi train --config=")
     assert trained == []
 
 
@@ -298,9 +289,7 @@ def test_train_refuses_before_any_work(trained: list[Any]) -> None:
     assert refused("train", f"--config={PRESET}", "foo") == [
         "cannot read 'foo': overrides are key=value, such as flow.length=40"
     ]
-    assert refused("train", f"--config={PRESET}", "seed=1", "seed=2") == [
-        "key 'seed' is given twice: keep one of them"
-    ]
+    assert refused("train", f"--config={PRESET}", "seed=1", "seed=2") == ["key 'seed' is given twice: keep one of them"]
     assert trained == []
 
 
@@ -436,9 +425,7 @@ def test_collect(stub: Stub) -> None:
     result = invoke("collect", str(first), str(second), "results/all.jsonl")
     assert result.stdout == "3 results: results/all.jsonl\n"
     assert calls == [([first, second], Path("results/all.jsonl"))]
-    assert refused("collect", str(first)) == [
-        "the file to write comes last and ends in .jsonl: found 'runs/a/0'"
-    ]
+    assert refused("collect", str(first)) == ["the file to write comes last and ends in .jsonl: found 'runs/a/0'"]
     assert refused("collect", "x.jsonl") == ["no run folder is given to gather in x.jsonl"]
     assert refused("collect", "runs/b", "x.jsonl", code=1) == ["there is no run folder runs/b"]
 

@@ -5,7 +5,7 @@
     model = flowvi.load(run.folder)
 
 `flowvi.flows` holds the flows, `flowvi.errors` what is raised on purpose. Every name here is imported upon
-its first use (PEP 562), so that `import flowvi`, the command's help and a config's error never wait for torch.
+its first use (PEP 562), so that `import flowvi`, the command's help and a config error never wait for torch.
 """
 
 from __future__ import annotations

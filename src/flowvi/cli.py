@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import json
 import os
 import re
@@ -99,9 +100,7 @@ ConfigOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(
-        "--out", "-o", metavar="DIR", help="The run folder [default: runs/NAME[,key=value...]/SEED]"
-    ),
+    typer.Option("--out", "-o", metavar="DIR", help="The run folder [default: runs/NAME[,key=value...]/SEED]"),
 ]
 
 
@@ -222,9 +221,7 @@ def configs(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="The config to print.", autocompletion=_complete)
     ] = None,
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides to print it with.")
-    ] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides to print it with.")] = None,
 ) -> None:
     """List the configs, or print one in full."""
     if name is not None:
@@ -354,17 +351,13 @@ def _run_by_config(config: str, out: Path | None, folders: list[str], overrides:
     from flowvi.experiments.config import keys, parse_overrides, run_folder, unknown_key
 
     if folders:
-        raise ConfigError(
-            f"--config={config} and the run folder {folders[0]!r} are both given: leave one of them out"
-        )
+        raise ConfigError(f"--config={config} and the run folder {folders[0]!r} are both given: leave one of them out")
     unknown = [unknown_key(key, also=TEST_SETTINGS) for key in overrides if key not in keys()]
     if unknown:
         raise ConfigError("\n".join(unknown))
     words = list(overrides.values())
     folder = run_folder(config, parse_overrides(words))
-    command = shlex.join(
-        ["flowvi", "train", f"--config={config}", *words, *(["--out", str(out)] if out else [])]
-    )
+    command = shlex.join(["flowvi", "train", f"--config={config}", *words, *(["--out", str(out)] if out else [])])
     return _existing(out or folder, f": train it first with `{command}`")
 
 
@@ -383,6 +376,9 @@ def _existing(folder: str | Path, hint: str = "") -> Path:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without β or ± gets a question mark, not a traceback
+            stream.reconfigure(errors="replace")
     app()
 
 

@@ -47,5 +47,5 @@ class NonFiniteError(FlowviError, ArithmeticError):
     """A loss or gradient that is not finite; the weights were left untouched."""
 
 
-class InterruptedRun(FlowviError):  # noqa: N818  (an event rather than a fault)
+class InterruptedRun(FlowviError):
     """A run that was asked to stop (Ctrl-C, SIGTERM) and has saved a checkpoint."""

@@ -33,9 +33,7 @@ def npz(path: Path, **arrays: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "dtype", ["bool", "uint8", "int8", "int64", "uint16", "float16", "float32", "float64", ">f4"]
-)
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "uint16", "float16", "float32", "float64", ">f4"])
 def test_binary_of_any_type(tmp_path: Path, dtype: str) -> None:
     splits = {"train": bits(30), "valid": bits(10, seed=1), "test": bits(20, seed=2)}
     path = npz(tmp_path / "mine.npz", **{key: values.astype(dtype) for key, values in splits.items()})

@@ -42,7 +42,5 @@ def test_the_order_is_not_the_split() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_seed_out_of_range(seed: int) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"seed {seed} is out of range: allowed are whole numbers from 0 to"
-    ):
+    with pytest.raises(ConfigError, match=rf"seed {seed} is out of range: allowed are whole numbers from 0 to"):
         epoch_order(10, seed, 0)

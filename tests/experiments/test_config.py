@@ -134,8 +134,7 @@ def test_another_optimiser_drops_the_momentum_that_the_user_did_not_give() -> No
         ("training.clip=true", "training.clip cannot be true: it takes a number above 0, or none"),
         (
             "model.latents=[64,0]",
-            "model.latents cannot be [64, 0]: "
-            "it takes a list of whole numbers, each 1 or more, such as [64,32]",
+            "model.latents cannot be [64, 0]: it takes a list of whole numbers, each 1 or more, such as [64,32]",
         ),
         (
             "model.latents=[]",
@@ -153,8 +152,7 @@ def test_another_optimiser_drops_the_momentum_that_the_user_did_not_give() -> No
         ("data.path=3", "data.path cannot be 3: it takes the path of a .npz or .npy file, or none"),
         (
             "data.name=minst",
-            "data.name cannot be 'minst': it takes one of mnist; "
-            "give the path of a file of your own as data.path",
+            "data.name cannot be 'minst': it takes one of mnist; give the path of a file of your own as data.path",
         ),
         (
             "data.validation=0",
@@ -193,9 +191,7 @@ def test_several_mistakes_have_a_line_each() -> None:
 
 
 def test_a_mistake_in_a_key_hides_the_conflicts_that_it_causes() -> None:
-    assert refusal("flow.kind=gaussian", "flow.lenght=0") == [
-        "unknown key 'flow.lenght': did you mean 'flow.length'?"
-    ]
+    assert refusal("flow.kind=gaussian", "flow.lenght=0") == ["unknown key 'flow.lenght': did you mean 'flow.length'?"]
 
 
 def test_an_unknown_preset_lists_near_ones() -> None:
@@ -317,9 +313,7 @@ def test_where_runs_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 def test_a_saved_config_of_another_version() -> None:
     saved = resolve(PRESET).to_dict()
     saved["training"]["tempo"] = 3
-    with pytest.raises(
-        CheckpointError, match=r"^here/config\.json .*another version.*unknown key 'training\.tempo'$"
-    ):
+    with pytest.raises(CheckpointError, match=r"^here/config\.json .*another version.*unknown key 'training\.tempo'$"):
         Config.from_dict(saved, "here/config.json")
     saved = resolve(PRESET).to_dict()
     del saved["training"]["updates"], saved["seed"]
@@ -395,9 +389,7 @@ def test_a_config_survives_its_file(overrides: dict[str, Any]) -> None:
 
 
 @given(OVERRIDES, st.randoms(use_true_random=False), st.integers(0, 2**32 - 1))
-def test_hash_and_name_ignore_order_and_seed(
-    overrides: dict[str, Any], shuffler: random.Random, seed: int
-) -> None:
+def test_hash_and_name_ignore_order_and_seed(overrides: dict[str, Any], shuffler: random.Random, seed: int) -> None:
     shuffled = list(overrides.items())
     shuffler.shuffle(shuffled)
     again = {**dict(shuffled), "seed": seed}

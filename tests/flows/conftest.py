@@ -57,7 +57,23 @@ def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 
 
-@pytest.fixture(params=[case for case in cases() if FAMILIES[case.kind].chain], ids=str)
+# As maps of one context, static layers below an amortised base repeat those below a learned one.
+MAPS = [case for case in cases() if case.options.get("parameters") != "static"]
+
+
+@pytest.fixture(params=MAPS, ids=str)
+def mapping(request: pytest.FixtureRequest) -> Case:
+    """The cases that differ as maps."""
+    return request.param
+
+
+@pytest.fixture(params=[case for case in MAPS if FAMILIES[case.kind].chain], ids=str)
 def chained(request: pytest.FixtureRequest) -> Case:
-    """The cases that have bijections."""
+    """Those that have bijections."""
+    return request.param
+
+
+@pytest.fixture(params=[case for case in cases() if case.options.get("init") == "identity"], ids=str)
+def starting(request: pytest.FixtureRequest) -> Case:
+    """Those whose chain is meant to start as the identity."""
     return request.param

@@ -1,8 +1,8 @@
 """Every family against autograd's Jacobian of the whole map, noise -> z, and its inverse against itself.
 
-κ is the condition number of that Jacobian in float64, with 1 counted among the singular values: points have a size
-of their own, so that a uniform scaling too moves rounding about. A bound holds where κ·ε ≤ 1e-2; other points are
-counted, and are never most of them.
+κ is the condition number of that Jacobian in float64, with 1 counted among the singular values: points have a
+size of their own, so that a uniform scaling too moves rounding about. A bound holds where κ·ε ≤ 1e-2; other
+points are counted, and are never most of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ POINTS = 48
 
 sizes = pytest.mark.parametrize(
     ("features", "length"),
-    [(1, 4), (2, 8), (5, 8), pytest.param(1, 80, marks=pytest.mark.slow), pytest.param(40, 80, marks=pytest.mark.slow)],
+    [
+        (1, 4),
+        (3, 8),
+        pytest.param(1, 80, marks=pytest.mark.slow),
+        pytest.param(40, 80, marks=pytest.mark.slow),
+    ],
 )
 
 
@@ -58,8 +63,8 @@ def well_conditioned(kappa: Tensor, length: int, dtype: torch.dtype) -> Tensor:
 
 
 @sizes
-def test_log_q_is_the_change_of_variables(case, features: int, length: int, dtype: torch.dtype) -> None:
-    flow, context = case.trained(features, length, dtype), case.given(dtype=dtype)
+def test_log_q_is_the_change_of_variables(mapping, features: int, length: int, dtype: torch.dtype) -> None:
+    flow, context = mapping.trained(features, length, dtype), mapping.given(dtype=dtype)
     noise = torch.randn(POINTS, features, dtype=dtype)
     _, log_q = flow(context).push(noise)
     jacobian = jacobians(flow, context, noise)
@@ -96,8 +101,8 @@ def test_the_chain_goes_there_and_back(chained, features: int, length: int, dtyp
 def test_any_point_has_a_preimage(chained, features: int, length: int, dtype: torch.dtype) -> None:
     """‖f(f⁻¹(y)) − y‖ ≤ 100·K·ε·scale for points that the forward map never produced, near and far.
 
-    Where the map magnifies, it also magnifies the rounding of z, the best float there is: the scale is then
-    that of the image of a rounding error.
+    A long chain that magnifies also magnifies the rounding of z, the best float there is: its scale is that
+    of the image of a rounding error.
     """
     flow, context = chained.trained(features, length, dtype), chained.given(dtype=dtype)
     q = flow(context)
@@ -107,7 +112,7 @@ def test_any_point_has_a_preimage(chained, features: int, length: int, dtype: to
     again, log_det_forward = forward(z)
     jacobian = jacobians(flow, context, (z - q.base_mean) * (-q.base_log_scale).exp())
     good = well_conditioned(condition(jacobian), length, dtype)
-    size = torch.linalg.matrix_norm(jacobian, 2).clamp_min(1)
+    size = torch.linalg.matrix_norm(jacobian, 2).clamp_min(1) if length > 8 else 1
     scale = (1 + y.norm(dim=-1) + z.norm(dim=-1)) * size
     assert ((again - y).norm(dim=-1) <= 100 * length * torch.finfo(dtype).eps * scale)[good].all()
     assert z.isfinite().all()
@@ -116,8 +121,8 @@ def test_any_point_has_a_preimage(chained, features: int, length: int, dtype: to
 
 
 @sizes
-def test_log_prob_of_own_samples_is_log_q(case, features: int, length: int, dtype: torch.dtype) -> None:
-    flow, context = case.trained(features, length, dtype), case.given(dtype=dtype)
+def test_log_prob_of_own_samples_is_log_q(mapping, features: int, length: int, dtype: torch.dtype) -> None:
+    flow, context = mapping.trained(features, length, dtype), mapping.given(dtype=dtype)
     q = flow(context)
     noise = torch.randn(POINTS, features, dtype=dtype)
     z, log_q = q.push(noise)
@@ -128,9 +133,9 @@ def test_log_prob_of_own_samples_is_log_q(case, features: int, length: int, dtyp
     assert ((q.log_prob(z) - log_q).abs() <= bound)[good].all()
 
 
-def test_the_sign_of_log_q_by_counting(case) -> None:
+def test_the_sign_of_log_q_by_counting(mapping) -> None:
     """One dimension: the share of samples in a narrow interval over its width is the density there."""
-    q = case.trained(1, 4)(case.given())
+    q = mapping.trained(1, 4)(mapping.given())
     z = q.sample((200_000,)).squeeze(-1)
     low, high = z.quantile(0.5), z.quantile(0.52)
     grid = torch.linspace(low, high, 101, dtype=z.dtype)
@@ -139,9 +144,9 @@ def test_the_sign_of_log_q_by_counting(case) -> None:
 
 
 @pytest.mark.parametrize("through", ["log_prob", "push"])
-def test_gradients_by_every_parameter(case, through: str) -> None:
+def test_gradients_by_every_parameter(mapping, through: str) -> None:
     """Against central differences; those of `log_prob` go through the inverse."""
-    flow, context = case.trained(2, 3), case.given(2)
+    flow, context = mapping.trained(2, 3), mapping.given(2)
     points = torch.randn(3, *(() if context is None else (2,)), 2, dtype=torch.float64)
     weights = torch.randn(points.shape[:-1], dtype=torch.float64)
     names, values = zip(*((n, p.detach().clone().requires_grad_()) for n, p in flow.named_parameters()), strict=True)
@@ -157,9 +162,13 @@ def test_gradients_by_every_parameter(case, through: str) -> None:
     assert torch.autograd.gradcheck(loss, (points.requires_grad_(), *values), fast_mode=True)
 
 
-def test_under_torch_func(case, dtype: torch.dtype) -> None:
+def test_under_torch_func(mapping, dtype: torch.dtype) -> None:
     """vmap over contexts or points, jacrev, jacfwd and hessian agree with the batched calls."""
-    flow, context, z = case.trained(3, 4, dtype), case.given(6, dtype=dtype), torch.randn(6, 3, dtype=dtype)
+    flow, context, z = (
+        mapping.trained(3, 4, dtype),
+        mapping.given(6, dtype=dtype),
+        torch.randn(6, 3, dtype=dtype),
+    )
 
     def log_prob(context: Tensor | None, z: Tensor) -> Tensor:
         return flow(context).log_prob(z)

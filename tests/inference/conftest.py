@@ -33,8 +33,8 @@ def gaussian(mean: Tensor, covariance: Tensor) -> Gaussian:
 class LinearGaussian:
     """x = W z + ε, z ~ N(0, I), ε ~ N(0, σ² I), in float64.
 
-    Its posterior is wrong on purpose by `shift` (added to the mean, in every dimension) and `stretch` (times every
-    standard deviation); `flow` replaces it altogether.
+    Its posterior is wrong on purpose by `shift` (added to the mean, in every dimension) and `stretch` (times
+    every standard deviation); `flow` replaces it altogether.
     """
 
     latents: int = 3

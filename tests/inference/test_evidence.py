@@ -1,4 +1,4 @@
-"""Streaming of importance weights: the same numbers as all weights at once, whatever the chunks and the weights."""
+"""Streaming of importance weights: the numbers of all weights at once, whatever the chunks and weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flowvi.inference import Evidence, importance_sampling
 
 
 class Fixed:
-    """A "posterior" that deals out given log weights, (S, batch), in order: z is the weight, and ln q is `offset`."""
+    """A "posterior" that deals out given log weights, (S, batch), in order; ln q is `offset`."""
 
     def __init__(self, log_weights: Tensor, offset: float = 0.0) -> None:
         self.log_weights, self.offset = log_weights, offset
@@ -34,9 +34,7 @@ class Fixed:
 
 
 def stream(log_weights: Tensor, rows: int = 5000, offset: float = 0.0) -> Evidence:
-    return importance_sampling(
-        lambda z: z[..., 0] + offset, Fixed(log_weights, offset), len(log_weights), rows
-    )
+    return importance_sampling(lambda z: z[..., 0] + offset, Fixed(log_weights, offset), len(log_weights), rows)
 
 
 def truth(column: list[float]) -> tuple[float, float, float]:
@@ -50,9 +48,7 @@ def truth(column: list[float]) -> tuple[float, float, float]:
 
 
 def check(found: Evidence, log_weights: Tensor) -> None:
-    assert (
-        found.free_energy.dtype == found.log_evidence.dtype == found.effective_samples.dtype == torch.float64
-    )
+    assert found.free_energy.dtype == found.log_evidence.dtype == found.effective_samples.dtype == torch.float64
     for i, column in enumerate(log_weights.T.tolist()):
         free, evidence, effective = truth(column)
         assert found.free_energy[i].item() == pytest.approx(free, rel=1e-12, abs=1e-12)
@@ -118,17 +114,13 @@ def test_weights_all_zero_or_infinite_are_never_a_finite_number(rows: int) -> No
     assert found.effective_samples.isnan().tolist() == [True, True, False]
 
 
-@pytest.mark.parametrize(
-    ("samples", "batch", "rows"), [(50, 3, 10), (50, 3, 5000), (7, 100, 10), (1, 1, 1), (9, 2, 6)]
-)
+@pytest.mark.parametrize(("samples", "batch", "rows"), [(50, 3, 10), (50, 3, 5000), (7, 100, 10), (1, 1, 1), (9, 2, 6)])
 def test_chunks_are_bounded_and_make_up_the_samples(samples: int, batch: int, rows: int) -> None:
     posterior = Fixed(torch.randn(samples, batch))
     importance_sampling(lambda z: z[..., 0], posterior, samples, rows)
     assert sum(posterior.chunks) == samples
     assert all(n * batch <= max(rows, batch) for n in posterior.chunks)
-    assert len(posterior.chunks) == -(
-        -samples // max(1, rows // batch)
-    )  # and no more of them than that needs
+    assert len(posterior.chunks) == -(-samples // max(1, rows // batch))  # and no more of them than that needs
 
 
 def test_weights_are_joint_less_log_q() -> None:
@@ -151,9 +143,7 @@ def test_seed_decides(linear_gaussian: Any) -> None:
         return importance_sampling(lambda z: model.log_joint(x, z), model.posterior(x), 100, rows=50)
 
     first, again, other = run(0), run(0), run(1)
-    assert torch.equal(first.log_evidence, again.log_evidence) and torch.equal(
-        first.free_energy, again.free_energy
-    )
+    assert torch.equal(first.log_evidence, again.log_evidence) and torch.equal(first.free_energy, again.free_energy)
     assert (first.log_evidence != other.log_evidence).all()
 
 

@@ -30,9 +30,7 @@ class TestAnnealingWeight:
     def test_joint_is_the_papers(self, update: int, beta: float) -> None:
         assert annealing_weight("joint", update, 10_000) == pytest.approx(beta, abs=1e-15)
 
-    @pytest.mark.parametrize(
-        ("update", "beta"), [(0, 0), (99, 0.0099), (9900, 0.99), (10_000, 1), (20_000, 1)]
-    )
+    @pytest.mark.parametrize(("update", "beta"), [(0, 0), (99, 0.0099), (9900, 0.99), (10_000, 1), (20_000, 1)])
     def test_kl_starts_at_nothing(self, update: int, beta: float) -> None:
         assert annealing_weight("kl", update, 10_000) == pytest.approx(beta, abs=1e-15)
 
@@ -134,9 +132,7 @@ def x() -> Tensor:
 
 @each_annealing
 @pytest.mark.parametrize("latents", [(2,), (2, 1)])
-def test_one_importance_weighted_sample_is_the_elbo(
-    x: Tensor, annealing: str, latents: tuple[int, ...]
-) -> None:
+def test_one_importance_weighted_sample_is_the_elbo(x: Tensor, annealing: str, latents: tuple[int, ...]) -> None:
     model, noise = dlgm(*latents), torch.randn(1, 4, sum(latents), dtype=torch.float64)
     loss = partial(free_energy, model, x, annealing=annealing, beta=0.4, noise=noise)
     torch.testing.assert_close(loss(objective="iwae").loss, loss(objective="elbo").loss)
@@ -187,9 +183,7 @@ def test_gradient_is_the_finite_difference(x: Tensor, objective: str, latents: t
     model, noise = dlgm(*latents), torch.randn(3, 4, sum(latents), dtype=torch.float64)
 
     def loss() -> Tensor:
-        terms = free_energy(
-            model, x, samples=3, noise=noise, annealing="joint", beta=0.6, objective=objective
-        )
+        terms = free_energy(model, x, samples=3, noise=noise, annealing="joint", beta=0.6, objective=objective)
         return terms.loss.sum()
 
     gradient = torch.autograd.grad(loss(), list(model.parameters()))
@@ -212,9 +206,7 @@ def test_gradient_is_the_finite_difference(x: Tensor, objective: str, latents: t
         ({"objective": "IWAE"}, "objective = 'IWAE': allowed are elbo, iwae"),
     ],
 )
-def test_unknown_words_are_refused_not_taken_for_another(
-    x: Tensor, options: dict[str, Any], message: str
-) -> None:
+def test_unknown_words_are_refused_not_taken_for_another(x: Tensor, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         free_energy(dlgm(2), x, beta=0.5, **options)
 
@@ -222,7 +214,4 @@ def test_unknown_words_are_refused_not_taken_for_another(
 def test_batches_of_any_shape(x: Tensor) -> None:
     model = dlgm(2, 1)
     for shape in ((3,), (2, 2, 3)):
-        assert (
-            free_energy(model, x.flatten()[: math.prod(shape)].reshape(shape), samples=2).loss.shape
-            == shape[:-1]
-        )
+        assert free_energy(model, x.flatten()[: math.prod(shape)].reshape(shape), samples=2).loss.shape == shape[:-1]

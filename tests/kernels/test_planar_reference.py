@@ -1,6 +1,7 @@
 """Planar layers and their chain against the paper's formulas, written out here in multiple precision.
 
-Rezende & Mohamed 2015, Eq. 10 to 12 and Appendix A.1: f(z) = z + û·tanh(wᵀz + b), û = u + (m(wᵀu) − wᵀu)·w/‖w‖².
+Rezende & Mohamed 2015, Eq. 10 to 12 and Appendix A.1: f(z) = z + û·tanh(wᵀz + b), with x = wᵀu and
+û = u + (m(x) − x)·w/‖w‖².
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flowvi.kernels import planar_forward, planar_inverse
 from flowvi.kernels.reference import planar_layers
 
 INVERTIBILITIES = ["paper", "centred"]
-SLOPES = [-700.0, -200.0, -88.0, -20.0, -1.0, -1e-3, 0.0, 1e-3, 0.5413, 1.0, 20.0, 40.5, 200.0, 700.0]  # wᵀu
+SLOPES = [-700.0, -200.0, -20.0, -1.0, -1e-3, 0.0, 0.5413, 1.0, 40.5, 200.0]  # wᵀu
 
 each_invertibility = pytest.mark.parametrize("invertibility", INVERTIBILITIES)
 each_size = pytest.mark.parametrize("features", [1, 2, 40])
@@ -71,7 +72,11 @@ def hostile(features: int, length: int, dtype: torch.dtype, tiny: float = 1e-30)
     """Layers in turn: w = 0, w ≈ 0, w subnormal, wᵀu = −200, +200, saturated, u = 0, plain."""
     rows = []
     for k in range(length):
-        w, u, b = torch.randn(features, dtype=dtype), torch.randn(features, dtype=dtype), torch.randn(1, dtype=dtype)
+        w, u, b = (
+            torch.randn(features, dtype=dtype),
+            torch.randn(features, dtype=dtype),
+            torch.randn(1, dtype=dtype),
+        )
         match k % 8:
             case 0:
                 w = torch.zeros_like(w)
@@ -103,7 +108,7 @@ def test_u_hat_is_the_formula(invertibility: str, features: int, x: float, dtype
         w, u = with_slope(features, x, dtype, size)
         layers = planar_layers(one_layer(w, u, 0.0), invertibility)
         scale = float(u.norm()) + 1 / size
-        with mpmath.workdps(400):
+        with mpmath.workdps(340):
             truth = formula_u_hat(exact(w), exact(u), invertibility)
             slack = 1 + dot(exact(w), truth)
             error = max(abs(found - value) for found, value in zip(exact(layers.u_hat[0, 0]), truth, strict=True))
@@ -119,8 +124,12 @@ def test_u_hat_is_the_formula(invertibility: str, features: int, x: float, dtype
 numbers = st.floats(-5, 5, width=32)
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
-@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), st.floats(-12, 3), st.sampled_from(INVERTIBILITIES))
+@settings(deadline=None, derandomize=True, max_examples=80)
+@given(
+    st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6),
+    st.floats(-12, 3),
+    st.sampled_from(INVERTIBILITIES),
+)
 def test_u_hat_always_leaves_the_layer_invertible(pairs: list, exponent: float, invertibility: str) -> None:
     w, u = (torch.tensor(values, dtype=torch.float64) for values in zip(*pairs, strict=True))
     w = w * 10**exponent
@@ -138,7 +147,7 @@ def test_u_hat_always_leaves_the_layer_invertible(pairs: list, exponent: float, 
 
 @each_invertibility
 def test_u_hat_of_a_tiny_w(invertibility: str, dtype: torch.dtype) -> None:
-    """Down to the smallest normal numbers: the paper's û grows like 0.307/‖w‖, the centred one keeps to the formula."""
+    """Down to the smallest normal numbers, where the paper's û grows like 0.307/‖w‖."""
     for size in (1e-4, 1e-12, 1e-30, 3e-38 if dtype == torch.float32 else 1e-300):
         w, u = torch.tensor([3.0, -4.0], dtype=dtype) * (size / 5), torch.tensor([2.0, 1.0], dtype=dtype)
         layers = planar_layers(one_layer(w, u, 0.0), invertibility)
@@ -167,7 +176,7 @@ def test_no_w_is_a_translation(invertibility: str, features: int, dtype: torch.d
 
 
 def test_one_layer_by_hand() -> None:
-    """D = 1, w = 2, u = 1, b = −1 at z = 1: û = softplus(2) / 2 − 1 / 2, the slope 1 + 2û·sech²(1) above 1."""
+    """D = 1, w = 2, u = 1, b = −1 at z = 1: û = softplus(2)/2 − 1/2, the slope 1 + 2û·sech²(1) above 1."""
     u_hat = math.log(1 + math.exp(2)) / 2 - 0.5
     z = torch.ones(1, 1, 1, dtype=torch.float64)
     parameters = torch.tensor([[[2.0, 1.0, -1.0]]], dtype=torch.float64)
@@ -198,17 +207,15 @@ def test_the_chain_is_the_formula(invertibility: str, features: int, dtype: torc
 @each_invertibility
 @each_size
 @pytest.mark.parametrize("x", [-200.0, -20.0, 200.0])
-def test_the_log_determinant_at_hostile_points(
-    invertibility: str, features: int, x: float, dtype: torch.dtype
-) -> None:
-    """One layer with wᵀu = ±200, at wᵀz + b = a to the last bit: nothing but rounding separates it from the truth."""
+def test_the_log_determinant_at_hostile_points(invertibility: str, features: int, x: float, dtype: torch.dtype) -> None:
+    """One layer with wᵀu = ±200, at wᵀz + b = a to the last bit: only rounding parts it from the truth."""
     eps, z = torch.finfo(dtype).eps, torch.zeros(1, 1, features, dtype=dtype)
     w, u = torch.zeros(features, dtype=dtype), torch.randn(features, dtype=dtype)
     w[-1], u[-1] = 0.5, 2 * x
     for a in (0.0, 1e-30, 1e-3, 0.5, 3.0, 30.0, 1e4):
         parameters = one_layer(w, u, a)
         out, log_det = planar_forward(z, parameters, invertibility)
-        with mpmath.workdps(400):
+        with mpmath.workdps(340):
             _, truth = formula_chain(z[0, 0], parameters[0], invertibility)
         assert log_det.item() == pytest.approx(float(truth), rel=16 * eps, abs=4 * eps)
         back, again = planar_inverse(out, parameters, invertibility)
@@ -219,7 +226,7 @@ def test_the_log_determinant_at_hostile_points(
 @each_invertibility
 @each_size
 def test_hostile_chains_stay_finite_both_ways(invertibility: str, features: int, dtype: torch.dtype) -> None:
-    """80 layers, values and gradients; the paper's û ∝ 1/‖w‖ has a gradient ∝ 1/‖w‖², which bounds w from below."""
+    """80 layers, values and gradients; the paper's û ∝ 1/‖w‖ has a gradient ∝ 1/‖w‖², so its w is larger."""
     parameters = hostile(features, 80, dtype, 1e-12 if invertibility == "paper" else 1e-30).requires_grad_()
     z = torch.randn(16, 1, features, dtype=dtype, requires_grad=True)
     for chain in (planar_forward, planar_inverse):
@@ -243,7 +250,7 @@ def test_a_w_of_1e_30_keeps_the_values_finite(invertibility: str, dtype: torch.d
 
 @each_invertibility
 @each_size
-@pytest.mark.parametrize("x", [-200.0, -20.0, -1.0, 0.0, 1.0, 20.0, 200.0])
+@pytest.mark.parametrize("x", [-200.0, -20.0, 0.0, 20.0, 200.0])
 def test_any_point_comes_back(invertibility: str, features: int, x: float, dtype: torch.dtype) -> None:
     """f(f⁻¹(y)) = y to 100·ε of the terms for points that the forward map never made.
 
@@ -282,7 +289,7 @@ def test_rows_of_parameters_belong_to_rows_of_points(invertibility: str, dtype: 
 @pytest.mark.parametrize("chain", [planar_forward, planar_inverse])
 def test_gradients_against_finite_differences(invertibility: str, chain: object) -> None:
     """Through the inverse too, where they come from the implicit function theorem."""
-    parameters = torch.randn(1, 3, 5, dtype=torch.float64)
+    parameters = torch.randn(1, 2, 5, dtype=torch.float64)
     parameters[0, 1] *= 0.01  # near the branch of m at x = 0, and near w = 0
     z = torch.randn(2, 1, 2, dtype=torch.float64)
     inputs = (z.requires_grad_(), parameters.requires_grad_())
@@ -306,12 +313,28 @@ def test_the_gradient_of_u_hat_is_smooth_in_x(invertibility: str) -> None:
 
 
 @each_invertibility
+@pytest.mark.parametrize("x", [-200.0, 0.5, 200.0])
+def test_the_log_determinant_is_even_in_a(invertibility: str, x: float, dtype: torch.dtype) -> None:
+    """d ln|det|/da at a = wᵀz + b is odd, 0 at 0 exactly, and tanh²'s 2/a near it where wᵀû → −1."""
+    a = torch.tensor([0.0, 1e-37, -1e-37, 1e-20, -1e-20, 0.3, -0.3], dtype=dtype)
+    z = a[:, None, None].clone().requires_grad_()
+    for chain in (planar_forward, planar_inverse):
+        out, log_det = chain(z, one_layer(*torch.tensor([[1.0], [x]], dtype=dtype), 0.0), invertibility)
+        (slope,) = torch.autograd.grad(log_det.sum(), z)
+        assert slope.isfinite().all()
+        assert slope[0] == 0
+        assert torch.equal(slope[1::2], -slope[2::2])
+        if x < 0 and chain is planar_forward:
+            assert slope[3].item() == pytest.approx(2e20, rel=1e-5)
+
+
+@each_invertibility
 def test_gradients_of_the_two_directions_agree(invertibility: str, dtype: torch.dtype) -> None:
-    """d ln|det| by the parameters at z, and along the inverse at f(z): the total derivatives must be each other's."""
+    """By the parameters, of the log-determinant at z and of the inverse at f(z): total derivatives."""
     parameters = (torch.randn(1, 4, 7, dtype=dtype) * 0.5).requires_grad_()
     z = torch.randn(5, 1, 3, dtype=dtype)
     out, log_det = planar_forward(z, parameters, invertibility)
-    # f⁻¹(f(z; θ); θ) = z whatever θ, so its gradient by θ vanishes, and the log-determinant's is the forward one
+    # f⁻¹(f(z; θ); θ) = z whatever θ: its gradient by θ vanishes, and the log-determinant's is the forward one
     back, again = planar_inverse(out, parameters, invertibility)
     weights = torch.randn_like(back)
     (gone,) = torch.autograd.grad((back * weights).sum(), parameters, retain_graph=True)

@@ -20,7 +20,7 @@ EPS = torch.finfo(torch.float64).eps
 sizes = st.floats(-300, 6).map(lambda exponent: 10.0**exponent)
 targets = st.one_of(st.just(0.0), st.floats(-1e6, 1e6), sizes, sizes.map(lambda size: -size))
 slacks = st.one_of(st.just(0.0), st.floats(-700, 200), st.floats(-1e-6, 1e-6), st.floats(-5, 5))
-small = {"deadline": None, "derandomize": True, "max_examples": 300}
+small = {"deadline": None, "derandomize": True, "max_examples": 150}
 
 
 def root(target: float, log_slack: float) -> float:
@@ -33,7 +33,8 @@ def residual(a: float, target: float, log_slack: float) -> float:
         a, target, slack = mpmath.mpf(a), mpmath.mpf(target), mpmath.exp(mpmath.mpf(log_slack))
         h = mpmath.tanh(a)
         size = abs(a) + slack * abs(h) + abs(target)
-        return float(abs((a - h) + slack * h - target) / size / EPS) if size else 0.0
+        grain = size * EPS + (1 + slack) * mpmath.mpf(5e-324)  # a and r may lie among the subnormal numbers
+        return float(abs((a - h) + slack * h - target) / grain)
 
 
 def grid(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,7 +83,9 @@ def test_many_roots_at_once_agree_with_bisection() -> None:
 
 def test_a_root_does_not_depend_on_the_others_in_the_call() -> None:
     target, log_slack = grid(1024)
-    pieces = zip(target.split(64), log_slack.split(64), strict=True)  # whole vector registers: torch's pow differs in a tail
+    pieces = zip(
+        target.split(64), log_slack.split(64), strict=True
+    )  # whole vector registers: torch's pow differs in a tail
     assert torch.equal(planar_root(target, log_slack), torch.cat([planar_root(*piece) for piece in pieces]))
 
 
@@ -140,4 +143,6 @@ def test_under_torch_func() -> None:
     forward = torch.func.jacfwd(planar_root, argnums=(0, 1))(target, log_slack)
     torch.testing.assert_close(forward, backward)
     hessian = torch.func.hessian(lambda t: planar_root(t, log_slack).sum())(target)
-    torch.testing.assert_close(hessian, torch.autograd.functional.hessian(lambda t: planar_root(t, log_slack).sum(), target))
+    torch.testing.assert_close(
+        hessian, torch.autograd.functional.hessian(lambda t: planar_root(t, log_slack).sum(), target)
+    )

@@ -29,10 +29,7 @@ def test_log_prob_is_that_of_independent_bernoullis(
 @pytest.mark.parametrize("x", [0.0, 1.0])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_log_prob_is_exact_at_every_logit(x: float, sign: float) -> None:
-    logits = (
-        sign
-        * torch.cat([torch.linspace(0, 100, 301), torch.tensor([39.99, 40.0, 40.01, 1e-9])]).double()[:, None]
-    )
+    logits = sign * torch.cat([torch.linspace(0, 100, 301), torch.tensor([39.99, 40.0, 40.01, 1e-9])]).double()[:, None]
     ours = Bernoulli().log_prob(torch.full((1,), x, dtype=torch.float64), logits)
     for logit, value in zip(logits[:, 0].tolist(), ours.tolist(), strict=True):
         with mpmath.workdps(60):
@@ -58,7 +55,7 @@ def test_gradient_is_pixel_less_mean() -> None:
 
 
 def test_sums_of_many_pixels_keep_their_digits_in_float32() -> None:
-    """784 pixels, most of them all but certain: an error a thousand times below what a Monte Carlo estimate has."""
+    """784 pixels, most of them all but certain: the error is far below that of any Monte Carlo estimate."""
     mean = torch.rand(500, 784) ** 6
     x, logits = torch.bernoulli(mean), torch.logit(mean, eps=1e-4)
     truth = Bernoulli().log_prob(x.double(), logits.double())

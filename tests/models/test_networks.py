@@ -42,7 +42,7 @@ def test_maxout_is_the_same_with_and_without_gradients() -> None:
 
 
 def test_a_tie_has_one_winner_in_the_backward_pass() -> None:
-    """The sum of the gradients of tied units is the gradient of the output, not a share each of a wrong sum."""
+    """The gradient goes to one of the tied units, whole."""
     maxout = Maxout(2, 4, 1)
     with torch.no_grad():
         maxout.linear.weight.fill_(1.0)
@@ -51,7 +51,7 @@ def test_a_tie_has_one_winner_in_the_backward_pass() -> None:
     assert sorted(maxout.linear.bias.grad.tolist()) == [0, 0, 0, 1]
 
 
-@pytest.mark.parametrize(("units", "outputs"), [(10, 3), (4, 8), (8, 0), (8, -2)])
+@pytest.mark.parametrize(("units", "outputs"), [(10, 3), (4, 8), (0, 4), (8, 0), (8, -2)])
 def test_units_must_be_a_multiple_of_outputs(units: int, outputs: int) -> None:
     with pytest.raises(ShapeError, match=f"{units} units onto {outputs}"):
         Maxout(6, units, outputs)

@@ -94,8 +94,10 @@ def test_any_flow_of_that_call_can_be_the_posterior(
     posterior = model.posterior(x)
     z, log_q = posterior.rsample_and_log_prob((4,))
     truth = torch.zeros(4, 6, dtype=torch.float64)
-    contexts = [model.encoder(x), *(e(layer) for e, layer in zip(model.upper_encoders, z.split(latents, -1)))]
-    for flow, context, layer in zip(model.flows, contexts, z.split(latents, -1), strict=True):
+    layers = z.split(latents, -1)
+    below = zip(model.upper_encoders, layers[:-1], strict=True)
+    contexts = [model.encoder(x), *(encoder(layer) for encoder, layer in below)]
+    for flow, context, layer in zip(model.flows, contexts, layers, strict=True):
         location, log_scale = flow.head(context).chunk(2, -1)
         truth = truth + Laplace(location, log_scale.exp()).log_prob(layer).sum(-1)
     torch.testing.assert_close(log_q, truth)

@@ -95,9 +95,7 @@ def _check_shape(values: Any, where: str) -> npt.NDArray[Any]:
         advice = f" to ({count}, {values.size // count})" if values.ndim > 2 and count else ""
         raise DataError(f"{where} has the shape {values.shape}: allowed is (N, features); reshape it{advice}")
     if not values.size:
-        raise DataError(
-            f"{where} is empty, of the shape {values.shape}: allowed is at least one row of one feature"
-        )
+        raise DataError(f"{where} is empty, of the shape {values.shape}: allowed is at least one row of one feature")
     return values
 
 

@@ -20,7 +20,7 @@ from flowvi.models import DLGM
 __all__ = ["fill", "read_checkpoint", "read_weights", "write_checkpoint", "write_weights"]
 
 FORMAT = 1
-DIGEST_BYTES = 32  # SHA-256 of all that comes before it, at the file's end; torch.load passes over it
+DIGEST_BYTES = 32  # the SHA-256 of all that comes before it, at the end of the file
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
@@ -90,7 +90,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if hashlib.sha256(body).digest() != digest:
         raise CheckpointError(f"the checkpoint {path} is damaged (its checksum is wrong): {remedy}")
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        state: Any = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on what it did not write, or will not unpickle
         raise CheckpointError(f"the checkpoint {path} holds what flowvi does not write: {remedy}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

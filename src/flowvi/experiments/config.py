@@ -88,8 +88,7 @@ class Config(Section):
             return config
         rest = f"; and {len(config) - 3} more" if len(config) > 3 else ""
         raise CheckpointError(
-            f"{os.fspath(source)} is damaged, or another version of flowvi wrote it: "
-            f"{'; '.join(config[:3])}{rest}"
+            f"{os.fspath(source)} is damaged, or another version of flowvi wrote it: {'; '.join(config[:3])}{rest}"
         )
 
     def hash(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from flowvi.data import Dataset, epoch_order
@@ -27,6 +27,8 @@ __all__ = ["Engine", "make_fabric"]
 
 PARTS = ("loss", "log_q", "log_prior", "log_likelihood", "gradient")
 CUDA_CHECK_EVERY = 100  # updates between two looks at the device's guard
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # here, so that processes it starts are quiet too
 
 
 class Objective(nn.Module):
@@ -192,8 +194,11 @@ class Engine:
             torch.cuda.set_rng_state(state["random_cuda"])
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
-        """The images of the next update. With several processes each draws the whole batch, pixels and noise, from
-        the same generator state and later takes its share: the number of processes does not change the run."""
+        """The images, and noise if it is not the posterior's own, of the next update.
+
+        Of several processes each draws the whole batch, pixels and noise, from the same generator state and later
+        takes its share: the number of processes does not change the run.
+        """
         size, count = self.config.training.batch, len(self.dataset.train)
         epoch, index = divmod(self.update, -(-count // size))
         if self._order is None or self._order[0] != epoch:
@@ -213,7 +218,6 @@ def make_fabric(config: Config) -> Fabric:
     device = choose_device(config.device)
     if device.type == "cuda" and config.devices > torch.cuda.device_count():
         raise ConfigError(f"devices={config.devices}, but there are {torch.cuda.device_count()} CUDA devices")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning_fabric")
     strategy: Any = DDPStrategy(start_method="spawn") if config.devices > 1 else "auto"
     return Fabric(accelerator=device.type, devices=config.devices, strategy=strategy, precision="32-true")

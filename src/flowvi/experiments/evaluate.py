@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,16 @@ def evidence_of_images(model: DLGM, images: Images, rows: Tensor, samples: int, 
     """Importance-sampled estimates for the images of `rows`; the noise comes from `seed` alone."""
     device = images.pixels.device
     parts = []
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), counting(len(rows), "test images") as advance:
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        counting(len(rows), "test images") as advance,
+    ):
         torch.manual_seed(seed)
         for some in rows.split(IMAGES_AT_ONCE):
             x = images.batch(some)
             with torch.no_grad():
                 posterior = model.posterior(x)
-            parts.append(importance_sampling(lambda z, x=x: model.log_joint(x, z), posterior, samples))
+            parts.append(importance_sampling(partial(model.log_joint, x), posterior, samples))
             advance(len(some))
     return Evidence(
         torch.cat([p.free_energy for p in parts]).cpu(),

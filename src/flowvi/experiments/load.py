@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 from flowvi.errors import CheckpointError
 from flowvi.experiments.assembly import assemble
 from flowvi.experiments.checkpoints import fill, read_weights
@@ -31,6 +33,7 @@ def load(run: Run | str | os.PathLike[str]) -> DLGM:
     features = state.pop("features", None)
     if features is None:
         raise CheckpointError(f"{run.weights} does not hold the weights of a flowvi model")
-    model = assemble(run.config, int(features))
+    with torch.random.fork_rng([]):  # the weights that are drawn here are not used
+        model = assemble(run.config, int(features))
     fill(model, state, run.weights)
     return model.eval()

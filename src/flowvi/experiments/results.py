@@ -24,7 +24,8 @@ __all__ = ["collect", "describe", "mean_and_error"]
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
     """The mean of per-image values and its standard error, s/√N (NaN for one image)."""
-    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), error
 
 
 def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int | None) -> dict[str, Any]:
@@ -78,9 +79,12 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
         files = sorted(as_run(folder).folder.glob("result*.json"))
         if not files:
             raise RunError(f"no result in {folder}: run `flowvi test {folder}` first")
-        found += [json.loads(file.read_text()) for file in files]
+        found += [_record(file, file.read_text()) for file in files]
     kept.update({_identity(record): record for record in found})
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the folder {out.parent}: {error.strerror}; name another file") from error
     with atomic_write(out) as file:
         file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept.values()).encode())
     return len(found)
@@ -94,9 +98,19 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise RunError(f"{path} is not a file of JSON lines ({error}): name another") from error
+        return [_record(path, line) for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"cannot read {path} ({error}): name another") from error
+
+
+def _record(path: Path, text: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise RunError(f"{path} does not hold results as flowvi writes them: remove it, or name another")
+    return record
 
 
 def _parameters_source(options: dict[str, Any]) -> str | None:

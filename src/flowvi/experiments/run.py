@@ -165,11 +165,19 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def truncate_lines(path: Path, last_update: int) -> None:
-    """Drop every line of a later update than `last_update`, and a last line that was cut off."""
+    """Drop every line of a later update than `last_update`, and a last line that was cut off.
+
+    Raises:
+        RunError: the file cannot be read or written.
+    """
     if not path.exists():
         return
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
     kept = []
-    for line in path.read_bytes().splitlines(keepends=True):
+    for line in lines:
         try:
             if not line.endswith(b"\n") or json.loads(line)["update"] > last_update:
                 break

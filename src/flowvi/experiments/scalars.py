@@ -18,7 +18,7 @@ class Scalars:
         if find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder), purge_step=update + 1)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder), purge_step=update + 1)
 
     def add(self, record: Mapping[str, float]) -> None:
         """Add every value of one line of metrics."""

@@ -80,9 +80,7 @@ def _dotted_path(value: str) -> str:
 
 Least0 = Annotated[int, BeforeValidator(_whole), Field(ge=0), Allowed("a whole number, 0 or more")]
 Least1 = Annotated[int, BeforeValidator(_whole), Field(ge=1), Allowed("a whole number, 1 or more")]
-Seed = Annotated[
-    int, BeforeValidator(_whole), Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")
-]
+Seed = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")]
 HeldOut = Annotated[
     int,
     BeforeValidator(_whole),
@@ -91,9 +89,7 @@ HeldOut = Annotated[
 ]
 Positive = Annotated[float, Field(gt=0), Allowed("a number above 0")]
 Momentum = Annotated[float, Field(ge=0, lt=1), Allowed("a number from 0 up to, not including, 1")]
-Clip = Annotated[
-    Annotated[float, Field(gt=0)] | None, BeforeValidator(_none), Allowed("a number above 0, or none")
-]
+Clip = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none), Allowed("a number above 0, or none")]
 Features = Annotated[
     Annotated[int, Field(ge=1)] | None,
     BeforeValidator(_none),

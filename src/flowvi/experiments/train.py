@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from flowvi.data import Dataset
 from flowvi.errors import CheckpointError, ConfigError, InterruptedRun, NonFiniteError, RunError
 from flowvi.experiments.assembly import load_data
 from flowvi.experiments.checkpoints import read_checkpoint, read_weights, write_checkpoint, write_weights
-from flowvi.experiments.config import Config, resolve, run_folder
+from flowvi.experiments.config import resolve, run_folder
 from flowvi.experiments.engine import Engine, make_fabric
 from flowvi.experiments.interrupt import stop_requests, stops_passed_on
 from flowvi.experiments.progress import Progress, Silent
@@ -74,13 +76,14 @@ def train_run(run: Run) -> None:
 
 def _launch(run: Run) -> tuple[str, str]:
     """Train in this process, or in as many as the config asks for."""
-    fabric = make_fabric(run.config)
+    launch: Any = make_fabric(run.config).launch  # annotated for functions without arguments
+    outcome: tuple[str, str]
     if run.config.devices == 1:
-        outcome: tuple[str, str] = fabric.launch(_work, run)
+        outcome = launch(_work, run.folder)
         return outcome
     with stops_passed_on() as stop:
         try:
-            outcome = fabric.launch(_work, run)
+            outcome = launch(_work, run.folder)
         except ProcessException as error:
             if stop.is_set():
                 return "interrupted", "stopped; the same command goes on from the last checkpoint"
@@ -97,9 +100,12 @@ def _of_a_process(error: ProcessException) -> Exception:
     return kind(message) if kind is not None else error
 
 
-def _work(fabric: Any, run: Run) -> tuple[str, str]:
-    """Train in one process of the fabric. What stops all of them is told by value: of several processes the first
-    to raise takes the others with it, even from their writing."""
+def _work(fabric: Any, folder: Path) -> tuple[str, str]:
+    """Train in one process of the fabric. (Which takes no frozen dataclass, such as a run, to its processes.)
+
+    What stops all of them is told by value: the first to raise takes the others with it, even from their writing.
+    """
+    run = Run.at(folder)
     with stop_requests() as stop:
         loop = _Loop(fabric, run)
         try:
@@ -138,11 +144,13 @@ class _Loop:
         self._seconds_before = 0.0
         if run.checkpoint.exists():
             self._restore()
-        elif self.writes:
-            truncate_lines(run.metrics, 0)
+        self._scalars: Scalars | None = None
+        with self._alone():
+            if self.writes:
+                truncate_lines(run.metrics, self.engine.update)
+                self._scalars = Scalars(run.folder / "tensorboard", self.engine.update)
         self._started = self._saved = time.monotonic()
         self._logged = (self._started, self.engine.update)
-        self._scalars = Scalars(run.folder / "tensorboard", self.engine.update) if self.writes else None
         training = run.config.training
         self.progress = Progress(self.engine.update, training.updates) if self.writes else Silent()
 
@@ -158,17 +166,31 @@ class _Loop:
         flag = torch.tensor(float(stop), device=self.fabric.device)
         return bool(self.fabric.all_reduce(flag, reduce_op="sum") > 0)
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """What the first process does while the others wait to agree: if it fails, they are told to stop."""
+        try:
+            yield
+        except (RunError, OSError):
+            if self.engine.update < self.config.training.updates:
+                self.agreed(True)
+            raise
+
     def advance(self) -> None:
         """One update, and whatever falls due after it."""
         engine, training = self.engine, self.config.training
         beta, rate = engine.beta, engine.learning_rate
         engine.step()
-        update, last = engine.update, engine.update == training.updates
-        if update % training.log_every == 0 or last:
-            engine.check()
-            self._log(beta, rate)
-        if not self.writes:
-            return
+        last = engine.update == training.updates
+        with self._alone():
+            if engine.update % training.log_every == 0 or last:
+                engine.check()
+                self._log(beta, rate)
+            if self.writes:
+                self._keep(engine.update, last)
+
+    def _keep(self, update: int, last: bool) -> None:
+        training = self.config.training
         if self.dataset.valid is not None and (update % training.validate_every == 0 or last):
             self._validate()
         due = time.monotonic() - self._saved > training.checkpoint_seconds
@@ -179,9 +201,7 @@ class _Loop:
         """Write the whole state."""
         self.engine.check()
         if self.writes:
-            write_checkpoint(
-                self.run.checkpoint, {**self.engine.state(), "best": self.best, "seconds": self.seconds}
-            )
+            write_checkpoint(self.run.checkpoint, {**self.engine.state(), "best": self.best, "seconds": self.seconds})
         self._saved = time.monotonic()
 
     def finish(self) -> None:
@@ -210,8 +230,6 @@ class _Loop:
             raise CheckpointError(
                 f"the checkpoint {self.run.checkpoint} does not fit its config: remove it to train from the start"
             ) from error
-        if self.writes:
-            truncate_lines(self.run.metrics, self.engine.update)
 
     def _log(self, beta: float, rate: float) -> None:
         means = self.engine.read_means()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -134,7 +135,8 @@ class FlowDistribution(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
         """The same distribution with its batch dimensions expanded, without copying."""
-        new = self._get_checked_instance(FlowDistribution, _instance)
+        get_instance: Callable[..., FlowDistribution] = self._get_checked_instance  # not annotated in torch
+        new = get_instance(FlowDistribution, _instance)
         batch_shape = Size(batch_shape)
         new.base_mean = self.base_mean.expand(batch_shape + self.event_shape)
         new.base_log_scale = self.base_log_scale.expand(batch_shape + self.event_shape)
@@ -169,7 +171,12 @@ class FlowDistribution(Distribution):
         return self.push(noise)
 
     def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Push standard normal noise (S…, batch…, D) through base and chain: z and ln q(z)."""
+        """Push standard normal noise (S…, batch…, D) through base and chain: z and ln q(z).
+
+        Raises:
+            ShapeError: the last dimension is not D.
+        """
+        self._check_size(noise)
         z = self.base_mean + self.base_log_scale.exp() * noise
         log_q = self._log_base(noise)
         if self.chain is not None:
@@ -182,10 +189,9 @@ class FlowDistribution(Distribution):
 
         Raises:
             ShapeError: the last dimension is not D.
-            ValueError: a value that is not finite, unless validation is off.
+            ValueError: a value that is NaN, unless validation is off.
         """
-        if value.dim() == 0 or value.shape[-1:] != self.event_shape:
-            raise ShapeError(f"points of shape {tuple(value.shape)}: expected (…, {self.event_shape[0]})")
+        self._check_size(value)
         if self._validate_args:
             self._validate_sample(value)
         z = value.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape)
@@ -194,17 +200,25 @@ class FlowDistribution(Distribution):
             z, log_det = self._apply(self.chain.inverse, z)
         return self._log_base((z - self.base_mean) * (-self.base_log_scale).exp()) - log_det
 
+    def _check_size(self, points: Tensor) -> None:
+        if points.dim() == 0 or points.shape[-1:] != self.event_shape:
+            raise ShapeError(f"points of shape {tuple(points.shape)}: expected (…, {self.event_shape[0]})")
+
     def _log_base(self, noise: Tensor) -> Tensor:
         constant = 0.5 * math.log(2 * math.pi) * self.event_shape[0]
-        return -0.5 * noise.square().sum(-1) - self.base_log_scale.sum(-1) - constant
+        log_q: Tensor = -0.5 * noise.square().sum(-1) - self.base_log_scale.sum(-1) - constant
+        return log_q
 
     def _apply(self, direction: Any, z: Tensor) -> tuple[Tensor, Tensor]:
         """Apply one direction of the chain to z, (S…, batch…, D), in the chain's own layout (S, batch, D)."""
         assert self.chain is not None and self.conditioning is not None
         own = self.conditioning.shape[-self.chain.conditioning_dims :]
-        conditioning = self.conditioning.reshape(-1, *own)
-        rows = self.batch_shape.numel() if len(conditioning) > 1 else 1
-        flat = z.reshape(-1, rows, z.shape[-1])
+        conditioning = self.conditioning
+        if conditioning.shape[: -len(own)].numel() > 1:  # else it is shared by all points
+            batch = z.shape[-1 - len(self.batch_shape) : -1]  # wider than batch_shape where z was broadcast against it
+            conditioning = conditioning.expand(*batch, *own)
+        conditioning = conditioning.reshape(-1, *own)
+        flat = z.reshape(-1, max(len(conditioning), 1), z.shape[-1])
         out, log_det = direction(flat, conditioning)
         return out.reshape(z.shape), log_det.reshape(z.shape[:-1])
 

@@ -82,5 +82,5 @@ class AmortisedParameters(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """(batch…, C) -> (batch…, K, P)."""
-        values: Tensor = self.head(context)
-        return values.unflatten(-1, self.shape)
+        values: Tensor = self.head(context).unflatten(-1, self.shape)
+        return values

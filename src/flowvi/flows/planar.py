@@ -82,7 +82,9 @@ class PlanarChain:
         return 2 * self.features + 1
 
     def start(self, init: str, length: int) -> Tensor:
-        """`identity`: w ~ N(0, 1/D) and u parallel to w with m(wᵀu) = 0, so that û = 0. `xavier`: w and u, each a
+        """Starting parameters, (length, P).
+
+        `identity`: w ~ N(0, 1/D) and u parallel to w with m(wᵀu) = 0, so that û = 0. `xavier`: w and u, each a
         D × 1 matrix, uniform on ±√(6/(D + 1)). `normal`: w, u and b ~ N(0, 1). b = 0 in the first two.
         """
         d = self.features

@@ -48,9 +48,7 @@ _SOURCE = {
 }
 
 FAMILIES: dict[str, Family] = {
-    "gaussian": Family(
-        "flowvi.flows.gaussian:Gaussian", "Kingma & Welling 2014, arXiv:1312.6114", chain=False
-    ),
+    "gaussian": Family("flowvi.flows.gaussian:Gaussian", "Kingma & Welling 2014, arXiv:1312.6114", chain=False),
     "planar": Family(
         "flowvi.flows.planar:Planar",
         "Rezende & Mohamed 2015, arXiv:1505.05770, Eq. 10",
@@ -90,7 +88,5 @@ def check_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"unknown option {name!r} of flow kind {kind!r}: {hint}its options are {has}")
         if value not in known[name].allowed:
             allowed = ", ".join(map(str, known[name].allowed))
-            raise ConfigError(
-                f"option {name!r} of flow kind {kind!r} cannot be {value!r}: allowed are {allowed}"
-            )
+            raise ConfigError(f"option {name!r} of flow kind {kind!r} cannot be {value!r}: allowed are {allowed}")
     return {name: options.get(name, option.default) for name, option in known.items()}

@@ -18,7 +18,7 @@ __all__ = ["Evidence", "importance_sampling"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """Estimates for each datum, (batch,), float64, in nats, all from the same importance weights w = p(x, z)/q(z|x)."""
+    """Estimates for each datum, (batch,), float64, in nats, all from the same weights w = p(x, z)/q(z|x)."""
 
     free_energy: Tensor
     """F(x) = −E_q[ln w]: the mean over all samples."""
@@ -37,7 +37,7 @@ class Evidence:
 def importance_sampling(
     log_joint: Callable[[Tensor], Tensor], posterior: Any, samples: int, rows: int = 5000
 ) -> Evidence:
-    """Estimate free energy and evidence from `samples` draws of the posterior (Rezende & Mohamed 2015, Section 6.2).
+    """Estimate free energy and evidence from draws of the posterior (Rezende & Mohamed 2015, Section 6.2).
 
     Sums are streamed: at most `rows` (sample, datum) pairs, or one sample of every datum, exist at a time.
 

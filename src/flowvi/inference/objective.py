@@ -79,9 +79,9 @@ def free_energy(
 ) -> FreeEnergy:
     """Estimate the (annealed) free energy of each datum with reparameterised samples.
 
-    With log weights  ℓ = −ln q + β·(ln p(z) + ln p(x|z))  under `joint` annealing (β on the whole joint, as the
-    paper has it) and  ℓ = −β·(ln q − ln p(z)) + ln p(x|z)  under `kl`, the loss is −mean_k ℓ for `elbo` and
-    −ln mean_k exp ℓ for `iwae` (Burda et al. 2015, arXiv:1509.00519, Eq. 8).
+    With log weights  ℓ = −ln q + β·(ln p(z) + ln p(x|z))  under `joint` annealing (β on the whole joint, as
+    the paper has it) and  ℓ = −β·(ln q − ln p(z)) + ln p(x|z)  under `kl`, the loss is −mean_k ℓ for `elbo`
+    and −ln mean_k exp ℓ for `iwae` (Burda et al. 2015, arXiv:1509.00519, Eq. 8).
 
     Args:
         model: the model and its posterior.
@@ -90,7 +90,7 @@ def free_energy(
         annealing: `joint`, `kl` or `none`.
         beta: the weight at this update, see `annealing_weight`.
         objective: `elbo` or `iwae`.
-        noise: standard normal noise, (k, batch, latents), to push through the posterior in place of its own samples.
+        noise: standard normal noise, (k, batch, latents), to push through the posterior in place of its own.
 
     Returns:
         Estimates of shape (batch,), in nats.
@@ -109,11 +109,8 @@ def free_energy(
         log_weights = beta * (log_prior + log_likelihood) - log_q
     else:
         log_weights = log_prior + log_likelihood - log_q
-    if objective == "iwae":
-        loss = math.log(len(log_weights)) - torch.logsumexp(log_weights, 0)
-    else:
-        loss = -log_weights.mean(0)
-    return FreeEnergy(loss, log_q.mean(0), log_prior.mean(0), log_likelihood.mean(0))
+    bound = torch.logsumexp(log_weights, 0) - math.log(len(log_weights)) if objective == "iwae" else log_weights.mean(0)
+    return FreeEnergy(-bound, log_q.mean(0), log_prior.mean(0), log_likelihood.mean(0))
 
 
 def _check(name: str, word: str, allowed: tuple[str, ...]) -> None:

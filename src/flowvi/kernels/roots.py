@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,8 +27,7 @@ def planar_root(target: Tensor, log_slack: Tensor) -> Tensor:
         a = wᵀz + b, float64, of the broadcast shape.
     """
     target, log_slack = torch.broadcast_tensors(target.double(), log_slack.double())
-    root: Tensor = _PlanarRoot.apply(target, log_slack)
-    return root
+    return _apply(target, log_slack)
 
 
 def _solve(target: Tensor, log_slack: Tensor) -> Tensor:
@@ -84,7 +84,8 @@ class _PlanarRoot(torch.autograd.Function):
     def jvp(ctx: Any, target: Tensor, log_slack: Tensor) -> Tensor:
         a, at = ctx.saved_tensors
         h, slack = a.tanh(), at.exp()
-        return (target - slack * h * log_slack) / (h * h + slack * (1 - h * h))
+        tangent: Tensor = (target - slack * h * log_slack) / (h * h + slack * (1 - h * h))
+        return tangent
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, int | None], *inputs: Tensor) -> tuple[Tensor, int]:
@@ -92,4 +93,8 @@ class _PlanarRoot(torch.autograd.Function):
             tensor.unsqueeze(0) if dim is None else tensor.movedim(dim, 0)
             for tensor, dim in zip(inputs, in_dims, strict=True)
         ]
-        return _PlanarRoot.apply(*torch.broadcast_tensors(*batched)), 0
+        return _apply(*torch.broadcast_tensors(*batched)), 0
+
+
+# the class is annotated, its inherited `apply` is not
+_apply = cast(Callable[[Tensor, Tensor], Tensor], _PlanarRoot.apply)

@@ -22,7 +22,7 @@ Network = Callable[[int, int], nn.Module]
 
 
 class DLGM(nn.Module):
-    """p(x, z) = p(x|z_1)·p(z_1|z_2)…p(z_L), with p(z_L) = N(0, I) and q(z|x) = q(z_1|x)·q(z_2|z_1)…, a flow each.
+    """p(x, z) = p(x|z_1)·p(z_1|z_2)…p(z_L), p(z_L) = N(0, I), and q(z|x) = q(z_1|x)·q(z_2|z_1)…, a flow each.
 
     With one layer it is the model of Rezende & Mohamed 2015, Section 6.2. z is one tensor, the layers side by
     side from the one next to x: (S…, batch…, Σ latents).
@@ -128,7 +128,7 @@ class DLGM(nn.Module):
     def start_at(self, mean: Tensor) -> None:
         """Set the decoder's output bias so that the model starts at the data's mean, (features,).
 
-        A decoder of one's own stays as it is, unless it too ends in a linear layer with a bias named `output`.
+        A decoder of one's own stays as it is, unless it too has a linear layer `output` with a bias.
         """
         output = getattr(self.decoder, "output", None)
         if isinstance(output, nn.Linear) and output.bias is not None:
@@ -151,7 +151,8 @@ class DLGM(nn.Module):
     def _split(self, z: Tensor) -> tuple[Tensor, ...]:
         if z.shape[-1:] != (sum(self.latents),):
             raise ShapeError(f"z of shape {tuple(z.shape)}: expected (…, {sum(self.latents)})")
-        return z.split(self.latents, dim=-1)
+        layers: tuple[Tensor, ...] = z.split(self.latents, dim=-1)
+        return layers
 
     def _network(self, network: nn.Module, x: Tensor) -> Tensor:
         out: Tensor

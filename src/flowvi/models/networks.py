@@ -1,4 +1,4 @@
-"""Networks of the DLGM: maxout layers (Goodfellow et al. 2013, arXiv:1302.4389), as in the paper's experiments."""
+"""Networks of the DLGM: maxout layers (Goodfellow et al. 2013, arXiv:1302.4389), as in the paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Decoder", "Encoder", "Maxout"]
 class Maxout(nn.Module):
     """Linear units in groups of `window`; each output is the largest of its group.
 
-    Unit i competes with units i + outputs, i + 2·outputs, …, so that the maximum runs over the slow dimension.
+    Unit i competes with units i + outputs, i + 2·outputs, …: the maximum runs over the slow dimension.
 
     Args:
         inputs: width of the input.
@@ -25,7 +25,7 @@ class Maxout(nn.Module):
 
     def __init__(self, inputs: int, units: int, outputs: int) -> None:
         super().__init__()
-        if outputs < 1 or units % outputs:
+        if not 0 < outputs <= units or units % outputs:
             raise ShapeError(f"maxout of {units} units onto {outputs}: the first must be a multiple of the second")
         self.linear = nn.Linear(inputs, units)
         self.groups = (units // outputs, outputs)
@@ -34,7 +34,8 @@ class Maxout(nn.Module):
         """(…, inputs) -> (…, outputs)."""
         grouped = self.linear(x).unflatten(-1, self.groups)
         # max keeps one index an output for the backward pass; amax is faster but splits ties by a mask
-        return grouped.max(-2).values if grouped.requires_grad else grouped.amax(-2)
+        out: Tensor = grouped.max(-2).values if grouped.requires_grad else grouped.amax(-2)
+        return out
 
 
 class Encoder(nn.Module):

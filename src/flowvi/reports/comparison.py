@@ -42,9 +42,7 @@ def results_markdown(records: Iterable[Record], published: Sequence[Published] =
     ours where their source allows it.
     """
     rows = sorted(_groups(records), key=lambda group: _order(group[0]))
-    tables = [
-        _table(list(some), published) for _, some in groupby(rows, key=lambda group: _order(group[0])[:2])
-    ]
+    tables = [_table(list(some), published) for _, some in groupby(rows, key=lambda group: _order(group[0])[:2])]
     return "\n\n".join(tables) if tables else "*No results yet.*"
 
 
@@ -129,9 +127,7 @@ def _label(record: Record) -> str:
     for key, (ordinary, text) in _ORDINARY.items():
         section = "flow" if key in ("invertibility", "init") else "training"
         value = record.get(key)
-        if value is not None and value != (
-            ordinary if ordinary is not None else usual.get(f"{section}.{key}")
-        ):
+        if value is not None and value != (ordinary if ordinary is not None else usual.get(f"{section}.{key}")):
             words.append(text.format(" + ".join(map(str, value)) if isinstance(value, list) else value))
     return ", ".join(words)
 

@@ -1,6 +1,6 @@
 """Figures that others published on the same job, with their sources. Data only.
 
-All are means over MNIST's 10,000 test images, in nats; −ln p(x) by importance sampling with S = 200 samples.
+All are means over MNIST's test images, in nats; −ln p(x) by importance sampling with S = 200 samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Source:
         note: a sentence for below the table: the full source, and what a reader must know of its figures.
         binarisations: of those results of ours that these figures may stand beside.
         updates: of the training.
-        from_plot: figures that were read off a printed plot, and so are good to about 0.2.
+        from_plot: figures that were read off a printed plot, and so are approximate.
     """
 
     label: str
@@ -52,8 +52,7 @@ PAPER = Source(
 
 REPRODUCTION = Source(
     "earlier reproduction",
-    "Earlier reproduction: drawcodeboy/Normalizing-Flow v1.0.0, which binarises by the threshold and gives "
-    "no standard errors.",
+    "Earlier reproduction: drawcodeboy/Normalizing-Flow v1.0.0, which binarises by threshold (pixel > 0.5).",
     ("threshold",),
     500_000,
 )

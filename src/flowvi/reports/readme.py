@@ -74,9 +74,7 @@ def _benchmarks(root: Path) -> str:
     try:
         return _benchmark_table(record)
     except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{file} is not what `python -m benchmarks` writes ({error!r}): run that again"
-        ) from error
+        raise DataError(f"{file} is not what `python -m benchmarks` writes ({error!r}): run that again") from error
 
 
 def _benchmark_table(record: Mapping[str, Any]) -> str:
@@ -87,9 +85,7 @@ def _benchmark_table(record: Mapping[str, Any]) -> str:
     for row in record["results"]:
         job = _JOBS[row["job"]].format(batch=record["batch"], samples=record["effort"]["samples"])
         ratio = f"**{_spread(row['ratio'], ' ×')}**"
-        lines.append(
-            markdown_line((job, str(row["length"]), _spread(row["earlier"]), _spread(row["flowvi"]), ratio))
-        )
+        lines.append(markdown_line((job, str(row["length"]), _spread(row["earlier"]), _spread(row["flowvi"]), ratio)))
     machine = {
         **dict.fromkeys(("processor", "threads", "python", "torch", "time"), ABSENT),
         **record["machine"],
@@ -112,9 +108,7 @@ def _records(root: Path) -> list[dict[str, Any]]:
     """Every result in `results/*.jsonl`, files in order of their names."""
     records = []
     for file in sorted((root / "results").glob("*.jsonl")):
-        records += [
-            _json(file, line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
-        ]
+        records += [_json(file, line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     return records
 
 
@@ -139,12 +133,8 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
 
 def main(words: Sequence[str] | None = None) -> int:
     """Rewrite the README, or with `--check` say which blocks are stale; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m flowvi.reports.readme", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit with 1 where a block is stale"
-    )
+    parser = argparse.ArgumentParser("python -m flowvi.reports.readme", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a block is stale")
     parser.add_argument("readme", type=Path, metavar="README.md")
     options = parser.parse_args(words)
     try:

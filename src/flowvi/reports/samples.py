@@ -77,20 +77,22 @@ def draw(run_folder: str | os.PathLike[str], out: str | os.PathLike[str], seed: 
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"cannot draw {out}: its name has to end in {' or '.join(SUFFIXES)}")
     run = as_run(run_folder)
-    model = load(run)
-    model.precision = "32"
-    dataset = load_data(run.config, torch.device("cpu"))
-    picture = _picture(_blocks(model, dataset, seed), _caption(run.config, dataset))
-    _save(picture, out)
+    with torch.random.fork_rng([]):
+        model = load(run)
+        model.precision = "32"
+        dataset = load_data(run.config, torch.device("cpu"))
+        torch.manual_seed(seed)
+        blocks = _blocks(model, dataset, seed)
+    _save(_picture(blocks, _caption(run.config, dataset)), out)
     return out
 
 
 def _blocks(model: DLGM, dataset: Dataset, seed: int) -> list[_Block]:
+    """What is drawn: images chosen by `seed`, z from the global generator."""
     shape = _image_shape(dataset)
     count = min(COLUMNS, len(dataset.test))
     images = dataset.test.batch(epoch_order(len(dataset.test), seed, 0)[:count])
-    with torch.no_grad(), torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with torch.no_grad():
         z, _ = model.posterior(images).rsample_and_log_prob()
         reconstructions = model.mean(z)
         samples = model.mean(model.sample_prior(SAMPLE_ROWS * COLUMNS))
@@ -159,8 +161,7 @@ class _Canvas:
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor="white")
-        self.colours = LinearSegmentedColormap.from_list("ink", [PAPER, INK])
-        self.colours.set_bad("white")
+        self.colours = LinearSegmentedColormap.from_list("ink", [PAPER, INK]).with_extremes(bad="white")
 
     def show(self, sheet: npt.NDArray[np.float64], left: int, top: int) -> None:
         """Grey levels in [0, 1], one a pixel; white where NaN."""

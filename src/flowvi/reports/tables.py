@@ -111,7 +111,7 @@ def _notes(result: Record) -> list[str]:
 
 def finite(value: object) -> bool:
     """Whether it is a number, and a finite one."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def or_absent(result: Record, key: str) -> Any:
