@@ -243,6 +243,8 @@ def test_devices_that_are_not_there(tiny: Settings) -> None:
     [
         ("no_such_package:Net", "cannot import 'no_such_package'"),
         ("broken_networks:Absent", "has no 'Absent'"),
+        ("broken_networks:Narrow", r"gave shape \(2, 3\) for an input of \(2, 16\), expected \(2, 4\)"),
+        ("broken_networks:Refusing", r"called with a tensor of shape \(2, 16\), it failed"),
         ("broken_networks:Picky", r"called with \(inputs, outputs\)"),
         ("math:hypot", "expected a torch.nn.Module"),
     ],

@@ -186,3 +186,9 @@ def test_a_damaged_end_is_dropped(tmp_path: Path, end: bytes) -> None:
     truncate_lines(file, 5)
     assert file.read_bytes() == b'{"update": 1}\n'
     assert hidden(tmp_path) == []
+
+
+def test_weights_without_their_config_are_not_taken_for_a_finished_run(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match=r"without its config\.json"):
+        Run.create(tmp_path, CONFIG)

@@ -319,7 +319,7 @@ def test_the_log_determinant_is_even_in_a(invertibility: str, x: float, dtype: t
     a = torch.tensor([0.0, 1e-37, -1e-37, 1e-20, -1e-20, 0.3, -0.3], dtype=dtype)
     z = a[:, None, None].clone().requires_grad_()
     for chain in (planar_forward, planar_inverse):
-        out, log_det = chain(z, one_layer(*torch.tensor([[1.0], [x]], dtype=dtype), 0.0), invertibility)
+        _, log_det = chain(z, one_layer(*torch.tensor([[1.0], [x]], dtype=dtype), 0.0), invertibility)
         (slope,) = torch.autograd.grad(log_det.sum(), z)
         assert slope.isfinite().all()
         assert slope[0] == 0

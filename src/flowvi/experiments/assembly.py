@@ -96,4 +96,13 @@ def _make(key: str, path: str, constructor: Any, inputs: int, outputs: int) -> n
         raise ConfigError(f"{key}={path}: it is called with (inputs, outputs), and refused: {error}") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{key}={path}: gave a {type(network).__name__}, expected a torch.nn.Module")
-    return network
+    training = network.training
+    try:
+        with torch.no_grad():
+            found = tuple(network.eval()(torch.zeros(2, inputs)).shape)
+    except Exception as error:  # it is somebody's own: anything may go wrong in it
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{key}={path}: called with a tensor of shape (2, {inputs}), it failed: {why}") from error
+    if found != (2, outputs):
+        raise ConfigError(f"{key}={path}: gave shape {found} for an input of (2, {inputs}), expected (2, {outputs})")
+    return network.train(training)

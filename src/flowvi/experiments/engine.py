@@ -155,7 +155,7 @@ class Engine:
         names = [name for name, broken in zip(PARTS, self._broken.tolist(), strict=True) if broken]
         raise NonFiniteError(
             f"update {first}: {', '.join(names)} not finite. The weights were not touched by it and the last "
-            "checkpoint is good; try a lower training.learning_rate or training.clip"
+            "checkpoint, if there is one, is good; try a lower training.learning_rate or training.clip"
         )
 
     def read_means(self) -> dict[str, float]:

@@ -67,6 +67,10 @@ class Run:
                     "Use its own settings, another --out, or remove the folder"
                 )
             return run
+        if (folder / "model.safetensors").exists():
+            raise RunError(
+                f"{folder} holds a trained model without its config.json: restore it, or choose another --out"
+            )
         try:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         except OSError as error:

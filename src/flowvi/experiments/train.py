@@ -247,6 +247,7 @@ class _Loop:
             self._scalars.add(record)
 
     def _validate(self) -> None:
+        self.engine.check()
         score = validation_free_energy(self.engine.model, self.dataset)
         update = self.engine.update
         self._record({"update": update, "validation_free_energy": score})

@@ -25,8 +25,8 @@ class Bernoulli:
 
     def log_prob(self, x: Tensor, logits: Tensor) -> Tensor:
         """ln p(x | logits) in nats, (S…, batch…), for x (batch…, D) and logits (S…, batch…, D)."""
-        # one product per row and one pass over softplus, no temporary of x·logits
-        return torch.einsum("...d,...d->...", logits, x) - softplus(logits, threshold=40).sum(-1)
+        log_p: Tensor = torch.linalg.vecdot(logits, x) - softplus(logits, threshold=40).sum(-1)
+        return log_p
 
     def mean(self, logits: Tensor) -> Tensor:
         """E[x | logits], of the logits' shape."""

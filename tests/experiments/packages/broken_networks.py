@@ -73,3 +73,17 @@ class Picky(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+
+
+class Narrow(nn.Linear):
+    """One output too few."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs - 1)
+
+
+class Refusing(nn.Linear):
+    """Takes another width than it is told."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs + 1, outputs)
