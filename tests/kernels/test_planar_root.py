@@ -81,6 +81,19 @@ def test_many_roots_at_once_agree_with_bisection() -> None:
     assert ((a - (low + high) / 2).abs() <= 8 * rounding + 1e-100).all()
 
 
+def test_a_few_steps_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near a triple root too (c → −1, r → 0), where Newton's method alone would crawl."""
+    monkeypatch.setattr("flowvi.kernels.roots._MOST_STEPS", 12)
+    target, log_slack = torch.meshgrid(
+        10 ** torch.linspace(-300, 6, 200, dtype=torch.float64),
+        torch.linspace(-700, 8, 200, dtype=torch.float64),
+        indexing="ij",
+    )
+    a, slack = planar_root(target, log_slack), log_slack.exp()
+    error = (a - a.tanh()) + slack * a.tanh() - target
+    assert (error.abs() <= 4 * EPS * (a + slack * a.tanh() + target)).all()
+
+
 def test_a_root_does_not_depend_on_the_others_in_the_call() -> None:
     target, log_slack = grid(1024)
     pieces = zip(

@@ -110,7 +110,8 @@ class FlowDistribution(Distribution):
         mean: (batch…, D), of the base.
         log_scale: (batch…, D), ln σ of the base.
         chain: the bijections, or None.
-        conditioning: what the chain takes beside the points: (…batch or (), conditioning dims).
+        conditioning: what the chain takes beside the points: (batch…, conditioning dims), its batch dimensions
+            broadcast against those of the base; none at all where it is shared.
         validate_args: as in torch; `log_prob` then refuses points of another size and points that are NaN.
     """
 
@@ -140,11 +141,7 @@ class FlowDistribution(Distribution):
         batch_shape = Size(batch_shape)
         new.base_mean = self.base_mean.expand(batch_shape + self.event_shape)
         new.base_log_scale = self.base_log_scale.expand(batch_shape + self.event_shape)
-        new.chain, new.conditioning = self.chain, self.conditioning
-        if self.chain is not None and self.conditioning is not None:
-            own = self.conditioning.shape[-self.chain.conditioning_dims :]
-            if self.conditioning.dim() > len(own):  # else it is shared by the batch, whatever its shape
-                new.conditioning = self.conditioning.expand(batch_shape + own)
+        new.chain, new.conditioning = self.chain, self.conditioning  # broadcast when applied
         super(FlowDistribution, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
