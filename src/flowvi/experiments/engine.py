@@ -124,7 +124,8 @@ class Engine:
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads)
         if self.fabric.world_size > 1:
-            means = self.fabric.all_reduce(means, reduce_op="mean")  # type: ignore[assignment]
+            reduced: Any = self.fabric.all_reduce(means, reduce_op="mean")  # annotated for nested collections
+            means = reduced
         parts = torch.cat([means, norm.unsqueeze(0)])
         broken = ~parts.isfinite()
         bad = broken.any()
