@@ -67,8 +67,7 @@ def _about(error: OSError) -> str:
 
 
 class _Group(TyperGroup):
-    # typer keeps its own copy of the context's class, under a name that is not public
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+    def invoke(self, ctx: Any) -> Any:  # typer's base class names a private type
         with _reported():
             return super().invoke(ctx)
 
