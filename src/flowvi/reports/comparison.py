@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from flowvi.errors import ConfigError
 from flowvi.experiments.protocols import PROTOCOLS
+from flowvi.flows.registry import family
 from flowvi.reports.published import PUBLISHED, Published, Source
 from flowvi.reports.tables import ABSENT, Record, finite, number, or_absent, posterior
 
@@ -25,6 +27,7 @@ _ORDINARY: dict[str, tuple[Any, str]] = {
     "objective": ("elbo", "{}"),
     "training_samples": (1, "{} training samples"),
     "batch": (100, "batches of {}"),
+    "flow_options": ((), "{}"),
     "precision": ("32", "{}"),
     "selection": (None, "weights by {}"),
     "estimator": ("is", "estimator {}"),
@@ -125,11 +128,22 @@ def _label(record: Record) -> str:
     usual = PROTOCOLS.get(protocol, {})
     words = [f"flowvi, {protocol}"]
     for key, (ordinary, text) in _ORDINARY.items():
-        section = "flow" if key in ("invertibility", "init") else "training"
         value = record.get(key)
-        if value is not None and value != (ordinary if ordinary is not None else usual.get(f"{section}.{key}")):
+        if value is not None and value != (_usual(record, key, usual) if ordinary is None else ordinary):
             words.append(text.format(" + ".join(map(str, value)) if isinstance(value, list) else value))
     return ", ".join(words)
+
+
+def _usual(record: Record, key: str, usual: Mapping[str, Any]) -> Any:
+    """What a protocol sets; for an option that the family does not take so, the family's own default."""
+    if key not in ("invertibility", "init"):
+        return usual.get(f"training.{key}")
+    try:
+        option = family(str(record.get("flow"))).options.get(key)
+    except ConfigError:
+        option = None
+    value = usual.get(f"flow.{key}")
+    return value if option is None or option.allowed.take(value) else option.default
 
 
 def _mean(group: Sequence[Record], key: str) -> str:
