@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from flowvi.flows.gaussian import Gaussian
     from flowvi.flows.householder import Householder
     from flowvi.flows.iaf import IAF
+    from flowvi.flows.networks import NetworkFlow
     from flowvi.flows.nice import NICE
+    from flowvi.flows.parameters import ParametricFlow
     from flowvi.flows.planar import Planar
     from flowvi.flows.radial import Radial
     from flowvi.flows.realnvp import RealNVP
@@ -33,6 +35,8 @@ __all__ = [
     "Gaussian",
     "Householder",
     "Link",
+    "NetworkFlow",
+    "ParametricFlow",
     "Planar",
     "Radial",
     "RealNVP",
@@ -47,6 +51,8 @@ _HOMES = {
     "Flow": "flowvi.flows.flow",
     "FlowDistribution": "flowvi.flows.flow",
     "Link": "flowvi.flows.flow",
+    "NetworkFlow": "flowvi.flows.networks",
+    "ParametricFlow": "flowvi.flows.parameters",
     "Zuko": "flowvi.flows.zuko",
     "fit_to": "flowvi.flows.fitting",
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowvi.errors import ShapeError
 from flowvi.flows.flow import check_size
-from flowvi.flows.parameters import ParametricFlow
+from flowvi.flows.parameters import ParametricFlow, triangle
 
 __all__ = ["FullRankGaussian", "UnitTriangularChain"]
 
@@ -78,10 +78,5 @@ class UnitTriangularChain:
 
     def _matrices(self, parameters: Tensor) -> tuple[Tensor, ...]:
         """I + N of each layer, (batch or 1, D, D)."""
-        d = self.features
-        rows, columns = torch.tril_indices(d, d, -1, device=parameters.device)
-        places = torch.zeros(d, d, dtype=torch.long, device=parameters.device)
-        places[rows, columns] = torch.arange(1, self.size + 1, device=parameters.device)
-        padded = torch.nn.functional.pad(parameters, (1, 0))
-        eye = torch.eye(d, dtype=parameters.dtype, device=parameters.device)
-        return (padded[..., places] + eye).unbind(1)
+        eye = torch.eye(self.features, dtype=parameters.dtype, device=parameters.device)
+        return (triangle(parameters, self.features, -1) + eye).unbind(1)

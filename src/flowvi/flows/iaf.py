@@ -111,13 +111,14 @@ def _masks(features: int, hidden: Sequence[int], conditioned: bool) -> list[Tens
     """Masks that let outputs i, for m and for s, see inputs before i alone.
 
     A hidden unit of degree k sees inputs 1…k and is seen by outputs after k. Units of degree 0 see the context, which
-    the first coordinate's outputs need; without one they would be constants, and exist for D = 1 only.
+    the first coordinate's outputs need; without one they would be constants, and exist for D = 1 only. Degrees are
+    spread from the least to D − 1, so that a layer of fewer units than D leaves no long stretch of inputs unseen.
     """
     inputs, outputs = torch.arange(1, features + 1), torch.arange(1, features + 1).repeat(2)
     least = 0 if conditioned or features == 1 else 1
     masks, below = [], inputs
     for size in hidden:
-        degrees = least + torch.arange(size) % (features - least)
+        degrees = least + torch.arange(size) * max(features - 1 - least, 0) // max(size - 1, 1)
         masks.append(degrees[:, None] >= below)
         below = degrees
     return [*masks, outputs[:, None] > below]

@@ -29,7 +29,7 @@ class Layer(Protocol):
 
 
 class NetworkFlow(Flow):
-    """A flow of K layers with weights of their own: what its families share.
+    """A flow of K layers with weights of their own: what its families share, and what a new one inherits.
 
     Args:
         features: D.
@@ -38,6 +38,13 @@ class NetworkFlow(Flow):
         layer: makes layer k (0, 1, …) for networks that take so many context features.
         parameters: `amortised`: the context enters the networks; `static`: it does not, and conditions the base
             alone; `auto`: amortised if and only if there is a context.
+
+    Example:
+        >>> from flowvi.flows.nice import PermutationCoupling
+        >>> def layer(k: int, width: int) -> nn.Module:
+        ...     return PermutationCoupling(4, Conditioner(2, width, 2, hidden=(8,), init="xavier"))
+        >>> NetworkFlow(4, 5, 3, layer, parameters="auto")(torch.zeros(5)).sample().shape
+        torch.Size([4])
     """
 
     def __init__(

@@ -17,6 +17,7 @@ __all__ = [
     "StaticParameters",
     "amortised",
     "check_word",
+    "triangle",
 ]
 
 STARTS = "identity", "xavier", "normal"
@@ -36,7 +37,7 @@ class ParametricChain(Chain, Protocol):
 
 
 class ParametricFlow(Flow):
-    """A flow of one parametric chain: what its families share.
+    """A flow of one parametric chain: what its families share, and what a new one inherits.
 
     Args:
         features: D.
@@ -50,6 +51,12 @@ class ParametricFlow(Flow):
         ShapeError: a size that is not allowed.
         ConfigError: a word that is not allowed.
         ContextError: amortised parameters without a context.
+
+    Example:
+        >>> from flowvi.flows.planar import PlanarChain
+        >>> flow = ParametricFlow(2, 0, 3, PlanarChain(features=2), parameters="auto", init="identity")
+        >>> flow.links[0].conditioner.values.shape
+        torch.Size([3, 5])
     """
 
     def __init__(
@@ -89,6 +96,15 @@ def check_word(name: str, word: str, allowed: tuple[str, ...]) -> str:
     if word not in allowed:
         raise ConfigError(f"{name} = {word!r}: allowed are {', '.join(allowed)}")
     return word
+
+
+def triangle(entries: Tensor, size: int, offset: int) -> Tensor:
+    """Matrices (…, size, size) of entries (…, n) row by row: on and below diagonal `offset` ≤ 0, or on and above it."""
+    indices = torch.tril_indices if offset <= 0 else torch.triu_indices
+    rows, columns = indices(size, size, offset, device=entries.device)
+    places = torch.zeros(size, size, dtype=torch.long, device=entries.device)
+    places[rows, columns] = torch.arange(1, len(rows) + 1, device=entries.device)
+    return torch.nn.functional.pad(entries, (1, 0))[..., places]  # by a gather, which torch.func can differentiate
 
 
 class StaticParameters(nn.Module):

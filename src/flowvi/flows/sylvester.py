@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 
 from flowvi.errors import ShapeError
 from flowvi.flows.flow import check_size
-from flowvi.flows.parameters import ParametricFlow, check_word
+from flowvi.flows.parameters import ParametricFlow, check_word, triangle
 from flowvi.kernels.reference import log_slope, unit
 from flowvi.kernels.roots import planar_root
 
@@ -155,9 +155,9 @@ class SylvesterChain:
     def _layers(self, parameters: Tensor) -> list[_Layer]:
         q, above, above_tilde, d, d_tilde, b = parameters.split(self._sizes, dim=-1)
         columns = self._columns(q)
-        r, r_tilde = _triangle(above, d.tanh()), _triangle(above_tilde, d_tilde.tanh())
-        # 1 + tanh x·tanh y = cosh(x + y)/(cosh x·cosh y)
-        log_slack = _log_cosh(d + d_tilde) - _log_cosh(d) - _log_cosh(d_tilde)
+        r = triangle(above, self.bottleneck, 1) + torch.diag_embed(d.tanh())
+        r_tilde = triangle(above_tilde, self.bottleneck, 1) + torch.diag_embed(d_tilde.tanh())
+        log_slack = _log_slack(d, d_tilde)
         into, out = r_tilde @ columns.mT, columns @ r
         each = (part.unbind(1) for part in (columns, r, r_tilde, b, log_slack, into, out))
         return [_Layer(*parts) for parts in zip(*each, strict=True)]
@@ -194,7 +194,7 @@ def orthonormal(numbers: Tensor) -> Tensor:
         x, _, moves = unit(rest[..., 0, j:])
         # x -> −sign·e_1; v is of length √(2 + 2|x_1|), never small
         v = torch.cat([x[..., :1] + sign.unsqueeze(-1), x[..., 1:]], -1)
-        v = torch.where(moves, v * (2 + 2 * x[..., :1].abs()).rsqrt(), 0.0)
+        v = torch.where(moves, v * (2 + 2 * sign.unsqueeze(-1) * x[..., :1]).rsqrt(), 0.0)
         reflections.append(torch.nn.functional.pad(v, (j, 0)))
         signs.append(torch.where(moves.squeeze(-1), -sign, 1.0))
         rest = _reflected(rest[..., 1:, :], reflections[-1])
@@ -234,15 +234,14 @@ def _map(matrix: Tensor, z: Tensor) -> Tensor:
     return torch.einsum("bmd,sbd->sbm", matrix, z)
 
 
-def _triangle(above: Tensor, diagonal: Tensor) -> Tensor:
-    """Upper triangular matrices (…, M, M)."""
-    m = diagonal.shape[-1]
-    rows, columns = torch.triu_indices(m, m, 1, device=above.device)
-    places = torch.zeros(m, m, dtype=torch.long, device=above.device)
-    places[rows, columns] = torch.arange(1, above.shape[-1] + 1, device=above.device)
-    return torch.nn.functional.pad(above, (1, 0))[..., places] + torch.diag_embed(diagonal)
+def _log_slack(x: Tensor, y: Tensor) -> Tensor:
+    """ln(1 + tanh x·tanh y), which is 0 exactly at x = 0 or y = 0.
 
-
-def _log_cosh(x: Tensor) -> Tensor:
-    size = x.abs()
-    return size + softplus(-2 * size, threshold=40) - math.log(2)
+    1 + tanh x·tanh y = 2(1 + e⁻²⁽ˣ⁺ʸ⁾)/((1 + e⁻²ˣ)(1 + e⁻²ʸ)); changing both signs changes nothing, and with
+    x + y ≥ 0 nothing large cancels.
+    """
+    turn = torch.where(x + y < 0, -1.0, 1.0).to(x.dtype)
+    x, y = turn * x, turn * y
+    both, first, second = (softplus(-2 * value, threshold=40) for value in (x + y, x, y))
+    # two differences, each 0 where the other number is
+    return (math.log(2) - first) + (both - second)

@@ -202,9 +202,12 @@ def radial_inverse(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _radial_layers(parameters: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-    """z_ref (batch, D), α and s (batch, 1) of each layer; α and s below √(smallest normal number) count as that."""
+    """z_ref (batch, D), α and s (batch, 1) of each layer.
+
+    α and s below the cube root of the smallest normal number (2e-13 in float32) count as that: gradients hold s/α².
+    """
     reference, a, beta = parameters.split([parameters.shape[-1] - 2, 1, 1], dim=-1)
-    least = torch.finfo(parameters.dtype).tiny ** 0.5
+    least = torch.finfo(parameters.dtype).tiny ** (1 / 3)
     alpha, s = (softplus(raw, threshold=40).clamp_min(least) for raw in (a, beta))
     return reference.unbind(1), alpha.unbind(1), s.unbind(1)
 
@@ -230,9 +233,10 @@ def _log_ratio(change: Tensor, ratio: Tensor) -> Tensor:
 
 def _norm(offset: Tensor) -> Tensor:
     """‖offset‖, (…, 1), with a gradient of 0 where it is 0."""
-    square = offset.square().sum(-1, keepdim=True)
-    away = square > 0
-    return torch.where(away, torch.where(away, square, 1.0).sqrt(), 0.0)
+    away = offset.detach().square().sum(-1, keepdim=True) > 0
+    # its gradient is offset/‖offset‖, with nothing divided by a tiny length alone
+    size = torch.linalg.vector_norm(torch.where(away, offset, 1.0), dim=-1, keepdim=True)
+    return torch.where(away, size, 0.0)
 
 
 def _summed(log_det: Tensor | float, z: Tensor) -> Tensor:
