@@ -1,55 +1,54 @@
-"""Every family of the registry, in every way to build it: a new family is tested by being registered."""
+"""What the audit lists, as fixtures: a new family is tested by being registered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import product
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
-from flowvi.flows import FAMILIES, Flow, build
+from flowvi.flows import FAMILIES, Flow
+from flowvi.flows.audit import Subject, find
+from flowvi.flows.audit.states import randomise
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to build one family."""
+    """One way to build one family, static or amortised, or with static layers on an amortised base."""
 
-    kind: str
-    context: int
-    options: dict[str, Any] = field(default_factory=dict)
+    subject: Subject
 
     def __str__(self) -> str:
-        return "-".join([self.kind, *self.options.values(), "context" if self.context else "static"])
+        return str(self.subject).replace(" ", "-")
+
+    @property
+    def context(self) -> int:
+        return self.subject.context
 
     def build(self, features: int, length: int, dtype: torch.dtype = torch.float64) -> Flow:
         """A flow as it starts."""
-        layers = length if FAMILIES[self.kind].chain else 0
-        return build(self.kind, features, self.context, layers, **self.options).to(dtype)
+        return self.subject.build(features, length).to(dtype)
 
-    def trained(self, features: int, length: int, dtype: torch.dtype = torch.float64) -> Flow:
-        """A flow with every parameter, the base's too, moved away from where it starts."""
-        flow = self.build(features, length, dtype)
-        with torch.no_grad():
-            for parameter in flow.parameters():
-                parameter += 0.2 * torch.randn_like(parameter)
-        return flow
+    def moved(self, features: int, length: int, dtype: torch.dtype = torch.float64) -> Flow:
+        """A flow with every parameter, the base's too, away from where it starts."""
+        flow = self.build(features, length, torch.float32)
+        randomise(flow, 0.3)
+        return flow.to(dtype)
 
     def given(self, *batch: int, dtype: torch.dtype = torch.float64) -> Tensor | None:
         """A context of this batch shape, or None."""
         return torch.randn(*batch, self.context, dtype=dtype) if self.context else None
 
 
-def cases() -> Iterator[Case]:
-    for kind, family in FAMILIES.items():
-        for values in product(*(option.allowed for option in family.options.values())):
-            options = dict(zip(family.options, values, strict=True))
-            for context, sources in ((0, {"auto"}), (5, {"amortised", "static"})):  # the rest repeats these
-                if options.get("parameters", "auto") in sources or not family.options:
-                    yield Case(kind, context, options)
+def cases() -> list[Case]:
+    """Every kind as it is by default, and a composition."""
+    found = []
+    for kind in (*FAMILIES, "planar+full_rank"):
+        found += [Case(subject) for subject in find(kind, {})]
+        if kind != "gaussian":
+            found += [Case(subject) for subject in find(kind, {"parameters": "static"}) if subject.context]
+    return found
 
 
 @pytest.fixture(params=cases(), ids=str)
@@ -57,23 +56,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 
 
-# As maps of one context, static layers below an amortised base repeat those below a learned one.
-MAPS = [case for case in cases() if case.options.get("parameters") != "static"]
-
-
-@pytest.fixture(params=MAPS, ids=str)
-def mapping(request: pytest.FixtureRequest) -> Case:
-    """The cases that differ as maps."""
-    return request.param
-
-
-@pytest.fixture(params=[case for case in MAPS if FAMILIES[case.kind].chain], ids=str)
+@pytest.fixture(params=[case for case in cases() if case.subject.chain], ids=str)
 def chained(request: pytest.FixtureRequest) -> Case:
-    """Those that have bijections."""
-    return request.param
-
-
-@pytest.fixture(params=[case for case in cases() if case.options.get("init") == "identity"], ids=str)
-def starting(request: pytest.FixtureRequest) -> Case:
-    """Those whose chain is meant to start as the identity."""
+    """Those whose layers can be counted."""
     return request.param

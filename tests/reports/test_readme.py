@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flowvi.flows.registry import FAMILIES
 from flowvi.reports.readme import BLOCKS, main
 from flowvi.reports.tables import result_table
 
@@ -61,7 +62,41 @@ def test_the_transcript_is_the_table_of_the_quick_run(readme: Path, record: dict
 
 
 def test_without_results_every_block_says_so(tmp_path: Path) -> None:
-    assert {block(tmp_path) for block in BLOCKS.values()} == {"*No results yet.*"}
+    blocks = {name: block(tmp_path) for name, block in BLOCKS.items() if name != "families"}  # the registry's own
+    assert set(blocks.values()) == {"*No results yet.*"}
+
+
+def test_the_families_are_the_registrys(tmp_path: Path) -> None:
+    lines = BLOCKS["families"](tmp_path).splitlines()
+    assert len(lines) == 2 + len(FAMILIES)
+    for entry in FAMILIES.values():
+        file = entry.target.partition(":")[0].replace(".", "/")
+        assert any(f"(src/{file}.py)" in line and entry.reference in line for line in lines)
+
+
+def test_the_families_side_by_side_have_a_file_of_their_own(tmp_path: Path, record: dict[str, Any]) -> None:
+    (tmp_path / "results").mkdir()
+    extra = {"parameter_count": 1_234_567, "updates": 5_000, "flow_options": "bottleneck=8"}
+    worse = {**record, **extra, "flow": "sylvester", "nll": 99.0}
+    rows = [worse, {**record, **extra, "flow": "iaf", "flow_options": None}]
+    (tmp_path / "results" / "flows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert BLOCKS["fixed"](tmp_path) == "*No results yet.*"
+    table = BLOCKS["flows"](tmp_path).splitlines()
+    assert table[2].startswith("| IAF, K = 20 |  | 94.65 ± 0.24 |")
+    assert "| Sylvester flow, K = 20 | bottleneck=8 |" in table[3]
+    assert table[3].endswith("| 1,234,567 | – | – |")
+
+
+def test_the_families_times_are_those_of_the_benchmark(tmp_path: Path, record: dict[str, Any]) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "flows.jsonl").write_text(json.dumps({**record, "parameter_count": 5}) + "\n")
+    spread = {"time": {"median": 12.34, "lower": 11.0, "upper": 13.0}}
+    timed = {"step": {record["config"]: spread}, "evidence": {record["config"]: spread}, "machine": {"threads": 2}}
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "flows.json").write_text(json.dumps(timed))
+    table = BLOCKS["flows"](tmp_path)
+    assert "| 5 | 12.3 [11.0, 13.0] | 12.3 [11.0, 13.0] |" in table
+    assert "2 threads" in table
 
 
 def test_benchmarks(tmp_path: Path) -> None:

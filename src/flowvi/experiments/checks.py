@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from flowvi.data.registry import DATASETS
+from flowvi.errors import ConfigError
 from flowvi.experiments.schema import (
     MNIST_TRAINING_IMAGES,
     SECTIONS,
@@ -17,7 +18,7 @@ from flowvi.experiments.schema import (
     Section,
     TrainingConfig,
 )
-from flowvi.flows.registry import FAMILIES
+from flowvi.flows.registry import FAMILIES, family
 
 if TYPE_CHECKING:
     from flowvi.experiments.config import Config
@@ -28,9 +29,10 @@ __all__ = ["conflicts", "refused_options", "refused_values"]
 def refused_options(flat: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The keys of options that the flow's family does not have, or not with that value; a line on each."""
     kind = flat.get("flow.kind", "planar")
-    if not isinstance(kind, str) or kind not in FAMILIES:
+    try:
+        options = family(kind).options if isinstance(kind, str) else {}
+    except ConfigError:
         return  # the schema says so; the options cannot be judged
-    options = FAMILIES[kind].options
     for key, value in flat.items():
         section, _, name = key.rpartition(".")
         if section != "flow" or name in ("kind", "length"):
@@ -38,8 +40,9 @@ def refused_options(flat: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if name not in options:
             has = ", ".join(f"flow.{option}" for option in options) or "none"
             yield key, f"{key!r} is not an option of flow.kind={kind}, whose options are: {has}"
-        elif value not in options[name].allowed:
-            yield key, _refusal(key, value, f"one of {', '.join(map(str, options[name].allowed))}")
+        elif not options[name].allowed.take(value):
+            allowed = options[name].allowed
+            yield key, _refusal(key, value, f"one of {allowed}" if isinstance(allowed, tuple) else f"{allowed}")
 
 
 def refused_values(error: ValidationError, flat: Mapping[str, Any], schema: type[Section]) -> Iterator[str]:
@@ -84,14 +87,17 @@ def _allowed(key: str, schema: type[Section]) -> str:
 def conflicts(config: Config) -> Iterator[str]:
     """A line on each pair of keys whose values cannot stand together."""
     flow, data, training = config.flow, config.data, config.training
-    if not FAMILIES[flow.kind].chain and flow.length > 0:
+    entry = family(flow.kind)
+    if not entry.chain and flow.length > 0:
         chains = ", ".join(kind for kind, entry in FAMILIES.items() if entry.chain)
         yield (
             f"flow.kind={flow.kind} has no layers, so flow.length cannot be {flow.length}: "
             f"set flow.length=0, or flow.kind to one of {chains}"
         )
-    if FAMILIES[flow.kind].chain and flow.length == 0:
+    if entry.chain and flow.length == 0:
         yield f"flow.kind={flow.kind} needs flow.length=1 or more: for 0 set flow.kind=gaussian"
+    if min(config.model.latents) < entry.least:
+        yield f"flow.kind={flow.kind} needs {entry.least} latents or more in each layer: raise model.latents"
     if training.optimiser != "rmsprop" and training.momentum > 0:
         yield f"training.momentum is of rmsprop: leave it out with training.optimiser={training.optimiser}"
     if config.devices > training.batch:

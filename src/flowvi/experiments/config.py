@@ -1,8 +1,8 @@
 """Configs: a preset's name and dotted overrides in, one checked and complete `Config` out. Imports no torch.
 
 Defaults come in layers, each over the one before: schema, protocol, preset, the user's overrides. An option
-of the flow that came from a protocol or a preset is dropped where the family in use has no such option; one
-that the user gave is refused there.
+of the flow that came from a protocol or a preset is dropped where the family in use does not take it; one that
+the user gave is refused there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from flowvi.experiments.schema import (
     Seed,
     TrainingConfig,
 )
-from flowvi.flows.registry import FAMILIES
+from flowvi.flows.registry import FAMILIES, Option, family
 
 __all__ = [
     "Config",
@@ -52,7 +52,15 @@ LONGEST_NAME = 120
 
 
 class Config(Section):
-    """A whole config. Made by `resolve` or `Config.from_dict`, which also check keys against one another."""
+    """A whole config. Made by `resolve` or `Config.from_dict`, which also check keys against one another.
+
+    Example:
+        >>> config = resolve("dlgm.nf10.mnist")
+        >>> config.flow.kind, config.flow.length, config.training.protocol
+        ('planar', 10, 'modern')
+        >>> Config.from_dict(config.to_dict()) == config
+        True
+    """
 
     preset: str  # the name that it began from; the experiment is told by the other keys
     seed: Seed = 0
@@ -147,6 +155,13 @@ def resolve(preset: str, overrides: Mapping[str, Any] | None = None) -> Config:
 
     Raises:
         ConfigError: an unknown preset or key, or a value that is not allowed; one line for each.
+
+    Example:
+        >>> resolve("dlgm.nf10.mnist", {"flow.length": 40, "seed": 1}).flow.length
+        40
+        >>> resolve("dlgm.nf10.mnist", {"flow.lenght": 40})
+        Traceback (most recent call last):
+        flowvi.errors.ConfigError: unknown key 'flow.lenght': did you mean 'flow.length'?
     """
     entry = _preset(preset)
     given = {str(key): _plain(value) for key, value in (overrides or {}).items()}
@@ -242,11 +257,12 @@ def _layers(preset: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
     protocol = PROTOCOLS[name] if isinstance(name, str) and name in PROTOCOLS else PROTOCOLS["modern"]
     defaults = {**protocol, **preset.settings}
     flat = {**defaults, **given}
-    kind = flat.get("flow.kind", "planar")
-    options = FAMILIES[kind].options if isinstance(kind, str) and kind in FAMILIES else {}
+    options = _options(flat.get("flow.kind", "planar"))
     for key in defaults.keys() - given.keys():
-        section, _, option = key.rpartition(".")
-        if section == "flow" and option not in ("kind", "length", *options):
+        section, _, name = key.rpartition(".")
+        if section != "flow" or name in ("kind", "length"):
+            continue
+        if name not in options or not options[name].allowed.take(defaults[key]):
             del flat[key]
     if flat["training.optimiser"] != "rmsprop" and "training.momentum" not in given:
         flat["training.momentum"] = 0.0
@@ -256,6 +272,14 @@ def _layers(preset: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
         if "data.name" not in given:
             flat["data.name"] = _file_stem(path)
     return flat
+
+
+def _options(kind: object) -> Mapping[str, Option]:
+    """The options of a kind of flow; none where there is no such kind."""
+    try:
+        return family(kind).options if isinstance(kind, str) else {}
+    except ConfigError:
+        return {}
 
 
 def _file_stem(path: str) -> str:

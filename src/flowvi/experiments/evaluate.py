@@ -55,6 +55,10 @@ def test(
         ConfigError: an estimator that does not exist, samples or images out of range.
         RunError: there is no such run, or the result cannot be written.
         CheckpointError: its weights are missing or damaged.
+
+    Example:
+        >>> result = test("runs/dlgm.nf10.mnist/0", samples=50, images=1000)  # doctest: +SKIP
+        >>> result["nll"], result["nll_se"]  # doctest: +SKIP
     """
     run = as_run(run)
     if estimator != "is":

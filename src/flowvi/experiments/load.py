@@ -24,6 +24,9 @@ def load(run: Run | str | os.PathLike[str]) -> DLGM:
     Raises:
         RunError: there is no run in that folder.
         CheckpointError: its weights are missing, damaged, or of another model.
+
+    Example:
+        >>> model = load("runs/dlgm.nf10.mnist/0")  # doctest: +SKIP
     """
     run = as_run(run)
     if not run.weights.exists():

@@ -18,23 +18,32 @@ class Preset:
     settings: Mapping[str, Any]
 
 
-_MNIST = "MNIST, deep latent Gaussian model with 40 latents (Rezende & Mohamed 2015, Section 6.2)"
+_MODEL = "deep latent Gaussian model with 40 latents on MNIST"
+_PAPER = f"Rezende & Mohamed 2015, Section 6.2: {_MODEL}"
+_OTHERS = f"The same {_MODEL}, other flows"
 
 
-def _gaussian(summary: str) -> Preset:
-    return Preset(_MNIST, summary, {"data.name": "mnist", "flow.kind": "gaussian", "flow.length": 0})
-
-
-def _planar(length: int) -> Preset:
-    settings = {"data.name": "mnist", "flow.kind": "planar", "flow.length": length}
-    return Preset(_MNIST, f"{length} planar layers, parameters amortised", settings)
+def _preset(group: str, kind: str, length: int, summary: str, **options: Any) -> Preset:
+    flow = {"kind": kind, "length": length, **options}
+    return Preset(group, summary, {"data.name": "mnist", **{f"flow.{key}": value for key, value in flow.items()}})
 
 
 PRESETS: Mapping[str, Preset] = {
-    "dlgm.dc.mnist": _gaussian("no flow: a Gaussian with diagonal covariance (K = 0)"),
-    "dlgm.nf0.mnist": _gaussian("the same model as dlgm.dc.mnist"),
-    "dlgm.nf10.mnist": _planar(10),
-    "dlgm.nf20.mnist": _planar(20),
-    "dlgm.nf40.mnist": _planar(40),
-    "dlgm.nf80.mnist": _planar(80),
+    "dlgm.dc.mnist": _preset(_PAPER, "gaussian", 0, "no flow: a Gaussian with diagonal covariance (K = 0)"),
+    "dlgm.nf0.mnist": _preset(_PAPER, "gaussian", 0, "the same model as dlgm.dc.mnist"),
+    "dlgm.nf10.mnist": _preset(_PAPER, "planar", 10, "10 planar layers, parameters amortised"),
+    "dlgm.nf20.mnist": _preset(_PAPER, "planar", 20, "20 planar layers, parameters amortised"),
+    "dlgm.nf40.mnist": _preset(_PAPER, "planar", 40, "40 planar layers, parameters amortised"),
+    "dlgm.nf80.mnist": _preset(_PAPER, "planar", 80, "80 planar layers, parameters amortised"),
+    "dlgm.nice10.mnist": _preset(_PAPER, "nice", 10, "10 additive couplings, mixed by permutations (NICE)"),
+    "dlgm.nice20.mnist": _preset(_PAPER, "nice", 20, "20 additive couplings"),
+    "dlgm.nice40.mnist": _preset(_PAPER, "nice", 40, "40 additive couplings"),
+    "dlgm.nice80.mnist": _preset(_PAPER, "nice", 80, "80 additive couplings"),
+    "dlgm.full_rank.mnist": _preset(_OTHERS, "full_rank", 0, "no flow: a Gaussian with full covariance"),
+    "dlgm.radial10.mnist": _preset(_OTHERS, "radial", 10, "10 radial layers"),
+    "dlgm.householder10.mnist": _preset(_OTHERS, "householder", 10, "10 pairs of Householder reflections"),
+    "dlgm.sylvester10.mnist": _preset(_OTHERS, "sylvester", 10, "10 orthogonal Sylvester layers, M = 8", bottleneck=8),
+    "dlgm.iaf4.mnist": _preset(_OTHERS, "iaf", 4, "4 inverse autoregressive layers"),
+    "dlgm.realnvp10.mnist": _preset(_OTHERS, "realnvp", 10, "10 affine couplings (RealNVP)"),
+    "dlgm.nsf4.mnist": _preset(_OTHERS, "zuko.NSF", 4, "4 neural spline couplings, from the zuko package"),
 }

@@ -1,6 +1,6 @@
 """Training protocols: sets of defaults, by name. Data only; any key of one is overridden like any other key.
 
-A `flow.*` default applies where the family has that option, and is passed over where it has not.
+A `flow.*` default applies where the family takes it, and is passed over where it does not.
 """
 
 from __future__ import annotations

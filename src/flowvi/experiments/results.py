@@ -18,6 +18,7 @@ from flowvi import __version__
 from flowvi.data import Dataset
 from flowvi.errors import RunError
 from flowvi.experiments.run import Run, as_run, atomic_write
+from flowvi.flows.registry import family
 
 __all__ = ["collect", "describe", "mean_and_error"]
 
@@ -32,7 +33,7 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
     """The keys of a result that say what the model is and how it was trained."""
     config = run.config
     flow, training = config.flow, config.training
-    options = flow.options if flow.length else {}
+    options = flow.options
     return {
         "config": run.config.preset,
         "config_hash": config.hash(),
@@ -41,8 +42,9 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
         "binarisation": dataset.binarisation,
         "data_seed": dataset.seed,
         "protocol": training.protocol,
-        "flow": flow.kind if flow.length else "gaussian",
+        "flow": flow.kind.lower(),
         "length": flow.length,
+        "flow_options": _unusual(flow.kind, options),
         "invertibility": options.get("invertibility"),
         "init": options.get("init"),
         "parameters_source": _parameters_source(options),
@@ -61,6 +63,10 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_accelerator()}",
         "commit": _commit(),
     }
+
+
+# options with a key of their own in a result
+_OWN_KEYS = "parameters", "init", "invertibility"
 
 
 def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> int:
@@ -116,6 +122,14 @@ def _record(path: Path, text: str) -> dict[str, Any]:
 def _parameters_source(options: dict[str, Any]) -> str | None:
     source = options.get("parameters")
     return "amortised" if source == "auto" else source
+
+
+def _unusual(kind: str, options: dict[str, Any]) -> str | None:
+    """The flow's options that are not as its family has them by default, as `bottleneck=8,mixing=orthogonal`."""
+    usual = {name: option.default for name, option in family(kind).options.items() if name not in _OWN_KEYS}
+    words = {name: list(default) if isinstance(default, tuple) else default for name, default in usual.items()}
+    parts = [f"{name}={options[name]}" for name in sorted(words) if options[name] != words[name]]
+    return ",".join(parts) or None
 
 
 def _accelerator() -> str:

@@ -20,7 +20,14 @@ __all__ = ["Run", "append_line", "as_run", "atomic_write", "truncate_lines"]
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the config that made it."""
+    """A run folder and the config that made it.
+
+    Example:
+        >>> from flowvi.experiments import resolve
+        >>> run = Run.create(Path("runs/mine"), resolve("dlgm.nf10.mnist"))
+        >>> run.finished, run.weights.name
+        (False, 'model.safetensors')
+    """
 
     folder: Path
     config: Config

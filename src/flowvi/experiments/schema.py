@@ -107,7 +107,7 @@ DottedPath = Annotated[
     Allowed("a class as package.module:Class, or none"),
 ]
 Name = Annotated[str, Field(pattern=r"^[\w.+-]+$"), Allowed("a name of letters, digits and . _ + -")]
-Kind = Annotated[str, Allowed(f"one of {', '.join(sorted(FAMILIES))}")]
+Kind = Annotated[str, Allowed(f"one of {', '.join(sorted(FAMILIES))}, zuko.NAME, or several joined by +")]
 Latents = Annotated[
     tuple[Annotated[int, Field(ge=1)], ...],
     BeforeValidator(_sequence),
@@ -165,7 +165,10 @@ class FlowConfig(Section):
     @field_validator("options")
     @classmethod
     def _fill(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return check_options(info.data["kind"], options) if "kind" in info.data else options
+        if "kind" not in info.data:
+            return options
+        filled = check_options(info.data["kind"], options)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in filled.items()}
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:

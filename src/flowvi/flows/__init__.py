@@ -8,21 +8,63 @@ from typing import TYPE_CHECKING, Any
 from flowvi.flows.registry import FAMILIES, check_options, family
 
 if TYPE_CHECKING:
-    from flowvi.flows.flow import Flow, FlowDistribution
+    from flowvi.flows.composed import Composed
+    from flowvi.flows.fitting import fit_to
+    from flowvi.flows.flow import Flow, FlowDistribution, Link
+    from flowvi.flows.full_rank import FullRankGaussian
     from flowvi.flows.gaussian import Gaussian
+    from flowvi.flows.householder import Householder
+    from flowvi.flows.iaf import IAF
+    from flowvi.flows.networks import NetworkFlow
+    from flowvi.flows.nice import NICE
+    from flowvi.flows.parameters import ParametricFlow
     from flowvi.flows.planar import Planar
+    from flowvi.flows.radial import Radial
+    from flowvi.flows.realnvp import RealNVP
+    from flowvi.flows.sylvester import Sylvester
+    from flowvi.flows.zuko import Zuko
 
-__all__ = ["FAMILIES", "Flow", "FlowDistribution", "Gaussian", "Planar", "build"]
+__all__ = [
+    "FAMILIES",
+    "IAF",
+    "NICE",
+    "Composed",
+    "Flow",
+    "FlowDistribution",
+    "FullRankGaussian",
+    "Gaussian",
+    "Householder",
+    "Link",
+    "NetworkFlow",
+    "ParametricFlow",
+    "Planar",
+    "Radial",
+    "RealNVP",
+    "Sylvester",
+    "Zuko",
+    "build",
+    "fit_to",
+]
 
-_HOMES = {"Flow": "flowvi.flows.flow", "FlowDistribution": "flowvi.flows.flow"}
+_HOMES = {
+    "Composed": "flowvi.flows.composed",
+    "Flow": "flowvi.flows.flow",
+    "FlowDistribution": "flowvi.flows.flow",
+    "Link": "flowvi.flows.flow",
+    "NetworkFlow": "flowvi.flows.networks",
+    "ParametricFlow": "flowvi.flows.parameters",
+    "Zuko": "flowvi.flows.zuko",
+    "fit_to": "flowvi.flows.fitting",
+}
 _HOMES |= {name: module for module, name in (entry.target.split(":") for entry in FAMILIES.values())}
 
 
 def build(kind: str, features: int, context: int = 0, length: int = 0, **options: Any) -> Flow:
-    """A flow of any registered family.
+    """A flow of any registered family, of zuko's, or of several families over one base.
 
     Args:
-        kind: a key of `FAMILIES`, such as `planar`.
+        kind: a key of `FAMILIES`, such as `planar`; `zuko.NAME`, such as `zuko.NSF`; or several joined by `+`, such as
+            `planar+radial`, which chains `length` layers of each and gives an option to all that take it.
         features: D.
         context: width of the context; 0 for none.
         length: K, the number of layers.
@@ -36,9 +78,11 @@ def build(kind: str, features: int, context: int = 0, length: int = 0, **options
         >>> build("planar", features=2, length=4, init="xavier")().event_shape
         torch.Size([2])
     """
-    module, name = family(kind).target.split(":")
+    entry = family(kind)
+    module, name = entry.target.split(":")
     constructor = getattr(import_module(module), name)
-    flow: Flow = constructor(features, context, length, **check_options(kind, options))
+    settings = {**entry.arguments, **check_options(kind, options)}
+    flow: Flow = constructor(features=features, context=context, length=length, **settings)
     return flow
 
 

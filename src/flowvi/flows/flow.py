@@ -1,62 +1,100 @@
-"""A flow is a module that, called with a context, gives a distribution: a base pushed through a chain of bijections."""
+"""A flow is a module that, called with a context, gives a distribution: a base pushed through chains of bijections."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from flowvi.errors import ContextError, ShapeError
+from flowvi.flows.fitting import fit_to
 
-__all__ = ["Chain", "DiagonalGaussian", "Flow", "FlowDistribution", "check_size"]
+__all__ = ["Chain", "DiagonalGaussian", "Flow", "FlowDistribution", "Link", "Part", "check_size"]
 
 
 class Chain(Protocol):
-    """K bijections as one: two pure functions of the points and of whatever conditions them."""
+    """K bijections as one: two pure functions of the points and of whatever conditions them.
+
+    A chain that is linear in the points, without a shift, may say so by an attribute `linear`: moments then exist.
+    """
 
     @property
     def conditioning_dims(self) -> int:
         """Trailing dimensions of `conditioning` that belong to one element of the batch."""
         ...
 
-    def forward(self, z: Tensor, conditioning: Tensor) -> tuple[Tensor, Tensor]:
-        """(S, batch, D) -> the image, (S, batch, D), and the log-determinant, (S, batch)."""
+    def forward(self, z: Tensor, conditioning: Any) -> tuple[Tensor, Tensor]:
+        """(S, batch, D) -> the image, (S, batch, D), and the log-determinant, (S, batch).
+
+        `conditioning` is (batch or 1, conditioning dims), or None where nothing conditions the chain.
+        """
         ...
 
-    def inverse(self, z: Tensor, conditioning: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, conditioning: Any) -> tuple[Tensor, Tensor]:
         """The preimage, (S, batch, D), and the log-determinant of the forward map there, (S, batch)."""
         ...
 
 
+class Part(NamedTuple):
+    """A chain, and what conditions it here: (batch…, conditioning dims), no batch where it is shared, or None."""
+
+    chain: Chain
+    conditioning: Tensor | None
+
+
+class Link(nn.Module):
+    """A chain, and the module that makes its conditioning out of the context; None where nothing conditions it.
+
+    Args:
+        chain: the bijections.
+        conditioner: called with the context, (batch…, context) or None.
+
+    Example:
+        >>> from flowvi.flows import Planar
+        >>> part = Planar(features=2, length=3).links[0](None)
+        >>> part.conditioning.shape
+        torch.Size([3, 5])
+    """
+
+    def __init__(self, chain: Chain, conditioner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.chain = chain
+        self.conditioner = conditioner
+
+    def forward(self, context: Tensor | None) -> Part:
+        """The chain as it is given `context`."""
+        return Part(self.chain, None if self.conditioner is None else self.conditioner(context))
+
+
 class Flow(nn.Module):
-    """A diagonal Gaussian pushed through a chain of bijections.
+    """A diagonal Gaussian pushed through chains of bijections.
 
     Called with a context `(batch…, context)` it gives a distribution of batch_shape `(batch…)` and event_shape
-    `(features,)`; without one (`context=0`) the base and the chain are learned directly, starting at N(0, I).
+    `(features,)`; without one (`context=0`) the base and the chains are learned directly, starting at N(0, I).
 
     Args:
         features: D, the number of dimensions.
         context: width of the context; 0 for none.
-        chain: the bijections, or None for the base alone.
-        conditioner: a module that makes the chain's conditioning out of the context (None where there is none).
+        links: the chains with their conditioners, the first next to the base; none leave the base alone.
 
     Raises:
         ShapeError: features below 1 or context below 0.
+
+    Example:
+        >>> Flow(features=3, context=5)(torch.zeros(2, 5))
+        FlowDistribution(batch_shape: (2,), event_shape: (3,))
     """
 
-    def __init__(
-        self, features: int, context: int, chain: Chain | None = None, conditioner: nn.Module | None = None
-    ) -> None:
+    def __init__(self, features: int, context: int = 0, links: Iterable[Link] = ()) -> None:
         super().__init__()
         self.features = check_size("features", features, 1)
         self.context = check_size("context", context, 0)
         self.base = DiagonalGaussian(features, context)
-        self.chain = chain
-        self.conditioner = conditioner
+        self.links = nn.ModuleList(links)
 
     def forward(self, context: Tensor | None = None) -> FlowDistribution:
         """The distribution given `context`, (batch…, context) or None.
@@ -66,8 +104,11 @@ class Flow(nn.Module):
         """
         self._check(context)
         mean, log_scale = self.base(context)
-        conditioning = None if self.conditioner is None else self.conditioner(context)
-        return FlowDistribution(mean, log_scale, self.chain, conditioning)
+        return FlowDistribution(mean, log_scale, [link(context) for link in self.links])
+
+    def fit_to(self, samples: Tensor, context: Tensor | None = None, **settings: Any) -> list[float]:
+        """Fit the flow to `samples`, (N, D), by maximum likelihood: see `flowvi.flows.fit_to`."""
+        return fit_to(self, samples, context, **settings)
 
     def _check(self, context: Tensor | None) -> None:
         if context is None:
@@ -109,10 +150,14 @@ class FlowDistribution(Distribution):
     Args:
         mean: (batch…, D), of the base.
         log_scale: (batch…, D), ln σ of the base.
-        chain: the bijections, or None.
-        conditioning: what the chain takes beside the points: (batch…, conditioning dims), its batch dimensions
-            broadcast against those of the base; none at all where it is shared.
+        parts: the chains, the first next to the base, each with what it takes beside the points: (batch…,
+            conditioning dims), its batch dimensions broadcast against those of the base; none where it is shared.
         validate_args: as in torch; `log_prob` then refuses points of another size and points that are NaN.
+
+    Example:
+        >>> q = FlowDistribution(torch.zeros(2), torch.zeros(2))
+        >>> q.log_prob(torch.zeros(2))
+        tensor(-1.8379)
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (torch's own form)
@@ -123,12 +168,11 @@ class FlowDistribution(Distribution):
         self,
         mean: Tensor,
         log_scale: Tensor,
-        chain: Chain | None = None,
-        conditioning: Tensor | None = None,
+        parts: Sequence[Part] = (),
         validate_args: bool | None = None,
     ) -> None:
         self.base_mean, self.base_log_scale = torch.broadcast_tensors(mean, log_scale)
-        self.chain, self.conditioning = chain, conditioning
+        self.parts = tuple(parts)
         super().__init__(self.base_mean.shape[:-1], self.base_mean.shape[-1:], validate_args=validate_args)
 
     def __repr__(self) -> str:
@@ -141,20 +185,30 @@ class FlowDistribution(Distribution):
         batch_shape = Size(batch_shape)
         new.base_mean = self.base_mean.expand(batch_shape + self.event_shape)
         new.base_log_scale = self.base_log_scale.expand(batch_shape + self.event_shape)
-        new.chain, new.conditioning = self.chain, self.conditioning  # broadcast when applied
+        new.parts = self.parts  # broadcast when applied
         super(FlowDistribution, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
     @property
     def mean(self) -> Tensor:
-        """The mean, (batch…, D), of a Gaussian; a chain has none in closed form (NotImplementedError)."""
-        return self.base_mean if self.chain is None else super().mean
+        """The mean, (batch…, D), of a Gaussian; other chains have none in closed form (NotImplementedError)."""
+        return self._through(self.base_mean) if self._linear else super().mean
 
     @property
     def variance(self) -> Tensor:
-        """The variances, (batch…, D), of a Gaussian; a chain has none in closed form (NotImplementedError)."""
-        return (2 * self.base_log_scale).exp() if self.chain is None else super().variance
+        """The variances, (batch…, D), of a Gaussian; other chains have none in closed form (NotImplementedError)."""
+        if not self._linear:
+            return super().variance
+        if not self.parts:
+            return torch.exp(2 * self.base_log_scale)
+        scale = torch.diag_embed(self.base_log_scale.exp()).movedim(-1, 0)  # (D, batch…, D)
+        variance: Tensor = self._through(scale).square().sum(0)
+        return variance
+
+    @property
+    def _linear(self) -> bool:
+        return all(getattr(part.chain, "linear", False) for part in self.parts)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Reparameterised samples, (S…, batch…, D)."""
@@ -176,8 +230,8 @@ class FlowDistribution(Distribution):
         self._check_size(noise)
         z = self.base_mean + self.base_log_scale.exp() * noise
         log_q = self._log_base(noise)
-        if self.chain is not None:
-            z, log_det = self._apply(self.chain.forward, z)
+        for chain, conditioning in self.parts:
+            z, log_det = self._apply(chain.forward, z, chain, conditioning)
             log_q = log_q - log_det
         return z, log_q
 
@@ -189,13 +243,19 @@ class FlowDistribution(Distribution):
             ValueError: a value that is NaN, unless validation is off.
         """
         self._check_size(value)
-        if self._validate_args:
+        if self._validate_args and value.numel():  # torch's check cannot take an empty tensor
             self._validate_sample(value)
         z = value.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape) + self.event_shape)
-        log_det: Tensor | float = 0.0
-        if self.chain is not None:
-            z, log_det = self._apply(self.chain.inverse, z)
-        return self._log_base((z - self.base_mean) * (-self.base_log_scale).exp()) - log_det
+        total: Tensor | float = 0.0
+        for chain, conditioning in reversed(self.parts):
+            z, log_det = self._apply(chain.inverse, z, chain, conditioning)
+            total = total + log_det
+        return self._log_base((z - self.base_mean) * (-self.base_log_scale).exp()) - total
+
+    def _through(self, z: Tensor) -> Tensor:
+        for chain, conditioning in self.parts:
+            z, _ = self._apply(chain.forward, z, chain, conditioning)
+        return z
 
     def _check_size(self, points: Tensor) -> None:
         if points.dim() == 0 or points.shape[-1:] != self.event_shape:
@@ -206,17 +266,18 @@ class FlowDistribution(Distribution):
         log_q: Tensor = -0.5 * noise.square().sum(-1) - self.base_log_scale.sum(-1) - constant
         return log_q
 
-    def _apply(self, direction: Any, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply one direction of the chain to z, (S…, batch…, D), in the chain's own layout (S, batch, D)."""
-        assert self.chain is not None and self.conditioning is not None
-        own = self.conditioning.shape[-self.chain.conditioning_dims :]
-        conditioning = self.conditioning
-        if conditioning.shape[: -len(own)].numel() > 1:  # else it is shared by all points
-            batch = z.shape[-1 - len(self.batch_shape) : -1]  # wider than batch_shape where z was broadcast against it
-            conditioning = conditioning.expand(*batch, *own)
-        conditioning = conditioning.reshape(-1, *own)
-        flat = z.reshape(-1, max(len(conditioning), 1), z.shape[-1])
-        out, log_det = direction(flat, conditioning)
+    def _apply(self, direction: Any, z: Tensor, chain: Chain, conditioning: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Apply one direction of a chain to z, (S…, batch…, D), in the chain's own layout (S, batch, D)."""
+        rows = 1
+        if conditioning is not None:
+            own = conditioning.shape[-chain.conditioning_dims :]
+            if conditioning.shape[: -len(own)].numel() > 1:  # else it is shared by all points
+                # wider than batch_shape where z was broadcast against it
+                batch = z.shape[-1 - len(self.batch_shape) : -1]
+                conditioning = conditioning.expand(*batch, *own)
+            conditioning = conditioning.reshape(-1, *own)
+            rows = max(len(conditioning), 1)
+        out, log_det = direction(z.reshape(-1, rows, z.shape[-1]), conditioning)
         return out.reshape(z.shape), log_det.reshape(z.shape[:-1])
 
 

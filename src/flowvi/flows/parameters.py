@@ -8,12 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from flowvi.errors import ConfigError, ContextError
+from flowvi.flows.flow import Chain, Flow, Link, check_size
 
-__all__ = ["AmortisedParameters", "ParametricChain", "StaticParameters", "parameter_source"]
+__all__ = [
+    "AmortisedParameters",
+    "ParametricChain",
+    "ParametricFlow",
+    "StaticParameters",
+    "amortised",
+    "check_word",
+    "triangle",
+]
+
+STARTS = "identity", "xavier", "normal"
 
 
-class ParametricChain(Protocol):
-    """What a parametric family says of itself, beside its two pure functions."""
+class ParametricChain(Chain, Protocol):
+    """A chain without parameters of its own, and what it says of those it is given, (batch or 1, K, P)."""
 
     @property
     def size(self) -> int:
@@ -21,28 +32,79 @@ class ParametricChain(Protocol):
         ...
 
     def start(self, init: str, length: int) -> Tensor:
-        """Starting parameters, (length, P)."""
+        """Starting parameters, (length, P), from the global generator."""
         ...
 
 
-def parameter_source(chain: ParametricChain, context: int, length: int, parameters: str, init: str) -> nn.Module | None:
-    """The module that gives the chain its parameters, (batch or nothing, K, P); None for no layers.
+class ParametricFlow(Flow):
+    """A flow of one parametric chain: what its families share, and what a new one inherits.
+
+    Args:
+        features: D.
+        context: width of the context; 0 for none.
+        length: K, the number of layers; 0 leaves the Gaussian base.
+        chain: the family's mathematics.
+        parameters: `auto` (amortised if and only if there is a context), `amortised` or `static`.
+        init: `identity`, `xavier` or `normal`.
+
+    Raises:
+        ShapeError: a size that is not allowed.
+        ConfigError: a word that is not allowed.
+        ContextError: amortised parameters without a context.
+
+    Example:
+        >>> from flowvi.flows.planar import PlanarChain
+        >>> flow = ParametricFlow(2, 0, 3, PlanarChain(features=2), parameters="auto", init="identity")
+        >>> flow.links[0].conditioner.values.shape
+        torch.Size([3, 5])
+    """
+
+    def __init__(
+        self, features: int, context: int, length: int, chain: ParametricChain, parameters: str, init: str
+    ) -> None:
+        self.length = check_size("length", length, 0)
+        check_word("init", init, STARTS)
+        head = amortised(parameters, check_size("context", context, 0))
+        links = []
+        if length and chain.size:
+            source = (
+                AmortisedParameters(chain, context, length, init) if head else StaticParameters(chain, length, init)
+            )
+            links = [Link(chain, source)]
+        super().__init__(features, context, links)
+
+
+def amortised(parameters: str, context: int) -> bool:
+    """Whether layers take their parameters from the context.
 
     Raises:
         ConfigError: a word that is not allowed.
         ContextError: amortised parameters without a context.
     """
-    if parameters not in ("auto", "amortised", "static"):
-        raise ConfigError(f"parameters = {parameters!r}: allowed are auto, amortised, static")
-    if init not in ("identity", "xavier", "normal"):
-        raise ConfigError(f"init = {init!r}: allowed are identity, xavier, normal")
+    check_word("parameters", parameters, ("auto", "amortised", "static"))
     if parameters == "amortised" and not context:
         raise ContextError("amortised parameters need a context: give context > 0 or parameters='static'")
-    if length == 0:
-        return None
-    if context and parameters != "static":
-        return AmortisedParameters(chain, context, length, init)
-    return StaticParameters(chain, length, init)
+    return bool(context) and parameters != "static"
+
+
+def check_word(name: str, word: str, allowed: tuple[str, ...]) -> str:
+    """`word`, if it is allowed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if word not in allowed:
+        raise ConfigError(f"{name} = {word!r}: allowed are {', '.join(allowed)}")
+    return word
+
+
+def triangle(entries: Tensor, size: int, offset: int) -> Tensor:
+    """Matrices (…, size, size) of entries (…, n) row by row: on and below diagonal `offset` ≤ 0, or on and above it."""
+    indices = torch.tril_indices if offset <= 0 else torch.triu_indices
+    rows, columns = indices(size, size, offset, device=entries.device)
+    places = torch.zeros(size, size, dtype=torch.long, device=entries.device)
+    places[rows, columns] = torch.arange(1, len(rows) + 1, device=entries.device)
+    return torch.nn.functional.pad(entries, (1, 0))[..., places]  # by a gather, which torch.func can differentiate
 
 
 class StaticParameters(nn.Module):

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowvi.errors import ConfigError
-from flowvi.flows.flow import Flow, check_size
-from flowvi.flows.parameters import parameter_source
+from flowvi.flows.flow import check_size
+from flowvi.flows.parameters import ParametricFlow, check_word
 from flowvi.kernels import planar_forward, planar_inverse
 
 __all__ = ["Planar", "PlanarChain"]
 
 
-class Planar(Flow):
-    """f(z) = z + û·tanh(wᵀz + b), K times (Rezende & Mohamed 2015, Eq. 10), on a diagonal Gaussian.
+class Planar(ParametricFlow):
+    """f(z) = z + û·h(wᵀz + b), K times (Rezende & Mohamed 2015, Eq. 10), on a diagonal Gaussian.
 
-    ln|det ∂f/∂z| = ln|1 + ûᵀw·(1 − tanh²(wᵀz + b))| (Eq. 11 and 12), computed from positive terms only.
+    ln|det ∂f/∂z| = ln|1 + ûᵀw·h′(wᵀz + b)| (Eq. 11 and 12), computed from positive terms only. The inverse is one
+    scalar root for each layer, monotone because wᵀû > −1.
 
     Args:
         features: D.
@@ -28,6 +29,7 @@ class Planar(Flow):
         invertibility: `centred` (default) or `paper`: how u becomes û with wᵀû > −1 (Appendix A.1). The paper's
             m(x) has m(0) = −0.307, so that û grows as w → 0 and u = 0 is not the identity; the centred one has
             m(0) = 0 and ‖û‖ ≤ ‖u‖.
+        h: `tanh`, or `leaky_relu` with slope 0.01 below 0, whose inverse is piecewise in closed form.
         parameters: `auto` (amortised if and only if there is a context), `amortised` or `static`.
         init: `identity` (the whole chain starts as the identity, with either m), `xavier` or `normal`.
 
@@ -53,15 +55,12 @@ class Planar(Flow):
         length: int = 8,
         *,
         invertibility: str = "centred",
+        h: str = "tanh",
         parameters: str = "auto",
         init: str = "identity",
     ) -> None:
         check_size("features", features, 1)
-        check_size("context", context, 0)
-        self.length = check_size("length", length, 0)
-        chain = PlanarChain(features, invertibility)
-        source = parameter_source(chain, context, length, parameters, init)
-        super().__init__(features, context, chain if length else None, source)
+        super().__init__(features, context, length, PlanarChain(features, invertibility, h), parameters, init)
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,13 @@ class PlanarChain:
     """The mathematics of K planar layers; parameters (batch or 1, K, 2D + 1): each layer's w, u, b."""
 
     features: int
-    invertibility: str
-    conditioning_dims: int = 2
+    invertibility: str = "centred"
+    h: str = "tanh"
+    conditioning_dims: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if self.invertibility not in ("paper", "centred"):
-            raise ConfigError(f"invertibility = {self.invertibility!r}: allowed are paper, centred")
+        check_word("invertibility", self.invertibility, ("paper", "centred"))
+        check_word("h", self.h, ("tanh", "leaky_relu"))
 
     @property
     def size(self) -> int:
@@ -103,8 +103,8 @@ class PlanarChain:
 
     def forward(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """(S, batch, D) -> the image and the log-determinant, (S, batch), in nats."""
-        return planar_forward(z, parameters, self.invertibility)
+        return planar_forward(z, parameters, self.invertibility, self.h)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The preimage, and the log-determinant of the forward map there."""
-        return planar_inverse(z, parameters, self.invertibility)
+        return planar_inverse(z, parameters, self.invertibility, self.h)

@@ -1,7 +1,21 @@
-"""Chains of bijections as single calls. `reference` is the definition, in plain torch; fused kernels must equal it."""
+"""Chains as single calls. `reference` is the definition, in plain torch; fused kernels must equal it."""
 
 from __future__ import annotations
 
-from flowvi.kernels.reference import planar_forward, planar_inverse
+from flowvi.kernels.reference import (
+    householder_forward,
+    householder_inverse,
+    planar_forward,
+    planar_inverse,
+    radial_forward,
+    radial_inverse,
+)
 
-__all__ = ["planar_forward", "planar_inverse"]
+__all__ = [
+    "householder_forward",
+    "householder_inverse",
+    "planar_forward",
+    "planar_inverse",
+    "radial_forward",
+    "radial_inverse",
+]

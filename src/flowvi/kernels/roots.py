@@ -1,4 +1,4 @@
-"""The scalar root behind the planar inverse, with gradients by the implicit function theorem."""
+"""The scalar roots behind the planar inverse; tanh's has gradients by the implicit function theorem."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-__all__ = ["planar_root"]
+__all__ = ["LEAK", "leaky_root", "planar_root"]
 
+LEAK = 0.01  # the leaky ReLU's slope below 0
 _MOST_STEPS = 100
 
 
@@ -28,6 +29,11 @@ def planar_root(target: Tensor, log_slack: Tensor) -> Tensor:
     """
     target, log_slack = torch.broadcast_tensors(target.double(), log_slack.double())
     return _apply(target, log_slack)
+
+
+def leaky_root(target: Tensor, log_slack: Tensor) -> Tensor:
+    """The a that solves `a + c·h(a) = target`, h the leaky ReLU: target/(1 + c) above 0, target/(1 + LEAK·c) below."""
+    return torch.where(target >= 0, target * (-log_slack).exp(), target / (1 + LEAK * torch.expm1(log_slack)))
 
 
 def _solve(target: Tensor, log_slack: Tensor) -> Tensor:

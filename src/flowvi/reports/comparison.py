@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from flowvi.errors import ConfigError
 from flowvi.experiments.protocols import PROTOCOLS
+from flowvi.flows.registry import family
 from flowvi.reports.published import PUBLISHED, Published, Source
 from flowvi.reports.tables import ABSENT, Record, finite, number, or_absent, posterior
 
-__all__ = ["markdown_line", "results_markdown"]
+__all__ = ["families_markdown", "markdown_line", "results_markdown"]
 
 _HEADER = ("posterior", "result", "F(x)", "KL", "−ln p(x)", "seeds", "updates", "training")
 
@@ -25,6 +27,7 @@ _ORDINARY: dict[str, tuple[Any, str]] = {
     "objective": ("elbo", "{}"),
     "training_samples": (1, "{} training samples"),
     "batch": (100, "batches of {}"),
+    "flow_options": ((), "{}"),
     "precision": ("32", "{}"),
     "selection": (None, "weights by {}"),
     "estimator": ("is", "estimator {}"),
@@ -44,6 +47,22 @@ def results_markdown(records: Iterable[Record], published: Sequence[Published] =
     rows = sorted(_groups(records), key=lambda group: _order(group[0]))
     tables = [_table(list(some), published) for _, some in groupby(rows, key=lambda group: _order(group[0])[:2])]
     return "\n\n".join(tables) if tables else "*No results yet.*"
+
+
+def families_markdown(records: Iterable[Record], times: Mapping[str, Sequence[str]]) -> str:
+    """A Markdown table of results that differ in the posterior alone, the lowest −ln p(x) first.
+
+    `times` are the milliseconds of a training step and of a test image for a preset, in words.
+    """
+    rows = sorted(records, key=lambda record: (not finite(record.get("nll")), record.get("nll")))
+    header = "posterior", "options", "F(x)", "KL", "−ln p(x)", "parameters", "a step, ms", "a test image, ms"
+    lines = [markdown_line(header), markdown_line(["---"] * 2 + ["---:"] * 6)]
+    for row in rows:
+        figures = (_mean([row], key) for key in ("free_energy", "kl", "nll"))
+        count = number(row.get("parameter_count"), 0)
+        cost = times.get(str(row.get("config")), (ABSENT, ABSENT))
+        lines.append(markdown_line((posterior(row), row.get("flow_options") or "", *figures, count, *cost)))
+    return "\n".join(lines)
 
 
 def _groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -125,11 +144,22 @@ def _label(record: Record) -> str:
     usual = PROTOCOLS.get(protocol, {})
     words = [f"flowvi, {protocol}"]
     for key, (ordinary, text) in _ORDINARY.items():
-        section = "flow" if key in ("invertibility", "init") else "training"
         value = record.get(key)
-        if value is not None and value != (ordinary if ordinary is not None else usual.get(f"{section}.{key}")):
+        if value is not None and value != (_usual(record, key, usual) if ordinary is None else ordinary):
             words.append(text.format(" + ".join(map(str, value)) if isinstance(value, list) else value))
     return ", ".join(words)
+
+
+def _usual(record: Record, key: str, usual: Mapping[str, Any]) -> Any:
+    """What a protocol sets; for an option that the family does not take so, the family's own default."""
+    if key not in ("invertibility", "init"):
+        return usual.get(f"training.{key}")
+    try:
+        option = family(str(record.get("flow"))).options.get(key)
+    except ConfigError:
+        option = None
+    value = usual.get(f"flow.{key}")
+    return value if option is None or option.allowed.take(value) else option.default
 
 
 def _mean(group: Sequence[Record], key: str) -> str:

@@ -18,13 +18,15 @@ from typing import Any
 
 from flowvi.errors import DataError, FlowviError, RunError
 from flowvi.experiments.run import atomic_write
-from flowvi.reports.comparison import markdown_line, results_markdown
+from flowvi.flows.registry import FAMILIES
+from flowvi.reports.comparison import families_markdown, markdown_line, results_markdown
 from flowvi.reports.tables import ABSENT, number, result_table
 
 __all__ = ["BLOCKS", "main", "rewrite"]
 
 _BEGIN = re.compile(r"<!--\s*results:(\S+?)\s*-->")
 _END = "<!-- /results -->"
+_FAMILIES_FILE = "flows.jsonl"  # the families side by side: a table of its own
 _JOBS = {"training_step": "training step, batch {batch}", "evidence": "−ln p(x) of an image, S = {samples}"}
 
 
@@ -55,13 +57,13 @@ def rewrite(text: str, root: Path) -> tuple[str, list[str]]:
 
 
 def _comparison(binarisation: str, root: Path) -> str:
-    found = [record for record in _records(root) if record.get("data") == "mnist"]
+    found = [record for record in _records(root, but=_FAMILIES_FILE) if record.get("data") == "mnist"]
     return results_markdown(record for record in found if record.get("binarisation") == binarisation)
 
 
 def _transcript(root: Path) -> str:
     """What `flowvi test` printed for the last run of the quick protocol."""
-    quick = [record for record in _records(root) if record.get("protocol") == "quick"]
+    quick = [record for record in _records(root, but=_FAMILIES_FILE) if record.get("protocol") == "quick"]
     return f"```text\n{result_table(quick[-1])}\n```" if quick else "*No results yet.*"
 
 
@@ -86,16 +88,16 @@ def _benchmark_table(record: Mapping[str, Any]) -> str:
         job = _JOBS[row["job"]].format(batch=record["batch"], samples=record["effort"]["samples"])
         ratio = f"**{_spread(row['ratio'], ' ×')}**"
         lines.append(markdown_line((job, str(row["length"]), _spread(row["earlier"]), _spread(row["flowvi"]), ratio)))
-    machine = {
-        **dict.fromkeys(("processor", "threads", "python", "torch", "time"), ABSENT),
-        **record["machine"],
-    }
-    note = (
-        "Medians, with quartiles in brackets; the ratio is that of turns taken side by side. "
-        f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, "
-        f"torch {machine['torch']}, {str(machine['time'])[:10]}. Baseline: {record['baseline']}."
+    note = f"The ratio is that of turns taken side by side. Baseline: {record['baseline']}."
+    return "\n".join([*lines, "", f"{_conditions(record['machine'])} {note}"])
+
+
+def _conditions(machine: Mapping[str, Any]) -> str:
+    told = {**dict.fromkeys(("processor", "threads", "python", "torch", "time"), ABSENT), **machine}
+    return (
+        f"Times are medians, with quartiles in brackets: {told['processor']}, {told['threads']} threads, "
+        f"Python {told['python']}, torch {told['torch']}, {str(told['time'])[:10]}."
     )
-    return "\n".join([*lines, "", note])
 
 
 def _spread(spread: Mapping[str, float], unit: str = "") -> str:
@@ -104,12 +106,43 @@ def _spread(spread: Mapping[str, float], unit: str = "") -> str:
     return f"{median}{unit} [{lower}, {upper}]"
 
 
-def _records(root: Path) -> list[dict[str, Any]]:
-    """Every result in `results/*.jsonl`, files in order of their names."""
+def _families(root: Path) -> str:
+    """The families that the registry lists, each with its file."""
+    header = "family", "`flow.kind`", "reference", "multiplications a layer", "inverse", "amortised", "file"
+    lines = [markdown_line(header), markdown_line(["---"] * len(header))]
+    for kind, entry in FAMILIES.items():
+        file = f"src/{entry.target.partition(':')[0].replace('.', '/')}.py"
+        amortised = "layers and base" if "parameters" in entry.options else "base"
+        link = f"[{file.rpartition('/')[2]}]({file})"
+        cells = entry.title, f"`{kind}`", entry.reference, entry.cost, entry.inverse, amortised, link
+        lines.append(markdown_line(cells))
+    return "\n".join(lines)
+
+
+def _flows(root: Path) -> str:
+    """The families beside one another, trained alike."""
+    file = root / "results" / _FAMILIES_FILE
+    if not file.exists():
+        return "*No results yet.*"
+    timed = root / "benchmarks" / "results" / "flows.json"
+    record = _json(timed, timed.read_text(encoding="utf-8")) if timed.exists() else {}
+    jobs = [record.get(job, {}) for job in ("step", "evidence")]
+    times = {name: [_spread(job[name]["time"]) for job in jobs] for name in jobs[0]}
+    table = families_markdown(_lines(file), times)
+    return f"{table}\n\n{_conditions(record['machine'])}" if times else table
+
+
+def _records(root: Path, but: str) -> list[dict[str, Any]]:
+    """Every result in `results/*.jsonl` but one file's, files in order of their names."""
     records = []
     for file in sorted((root / "results").glob("*.jsonl")):
-        records += [_json(file, line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if file.name != but:
+            records += _lines(file)
     return records
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [_json(file, line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _json(file: Path, text: str) -> dict[str, Any]:
@@ -128,6 +161,8 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "threshold": partial(_comparison, "threshold"),
     "transcript": _transcript,
     "benchmarks": _benchmarks,
+    "families": _families,
+    "flows": _flows,
 }
 
 

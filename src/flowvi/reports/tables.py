@@ -7,6 +7,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flowvi.errors import ConfigError
+from flowvi.flows.registry import family
+
 __all__ = ["ABSENT", "Record", "finite", "number", "or_absent", "posterior", "result_table"]
 
 WIDTH = 88
@@ -75,8 +78,11 @@ def _model(result: Record) -> str:
 def posterior(result: Record) -> str:
     """The posterior of a result in words: `planar flow, K = 20`."""
     flow = str(or_absent(result, "flow"))
-    kind = "Gaussian" if flow == "gaussian" else f"{flow} flow"
-    return f"{kind}, K = {or_absent(result, 'length')}"
+    try:
+        title = family(flow).title
+    except ConfigError:  # of another version
+        title = f"{flow} flow"
+    return f"{title}, K = {or_absent(result, 'length')}"
 
 
 def _training(result: Record) -> str:
