@@ -4,8 +4,9 @@
     flowvi.test(run)
     model = flowvi.load(run.folder)
 
-`flowvi.flows` holds the flows, `flowvi.errors` what is raised on purpose. Every name here is imported upon
-its first use (PEP 562), so that `import flowvi`, the command's help and a config error never wait for torch.
+`flowvi.flows` holds the flows, `flowvi.supports` the constrained supports, `flowvi.errors` what is raised on
+purpose. Every name here is imported upon its first use (PEP 562), so that `import flowvi`, the command's help and a
+config error never wait for torch.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from flowvi.experiments.evaluate import test
     from flowvi.experiments.load import load
     from flowvi.experiments.train import train
+    from flowvi.inference import supports
 
-__all__ = ["__version__", "errors", "flows", "load", "test", "train"]
+__all__ = ["__version__", "errors", "flows", "load", "supports", "test", "train"]
 
 __version__ = "0.1.0"
 
@@ -30,13 +32,17 @@ _HOMES = {
     "test": "flowvi.experiments.evaluate",
     "train": "flowvi.experiments.train",
 }
-_ROOMS = ("errors", "flows")
+_MODULES = {
+    "errors": "flowvi.errors",
+    "flows": "flowvi.flows",
+    "supports": "flowvi.inference.supports",
+}
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept any name
 
     def __getattr__(name: str) -> Any:
-        if name in _ROOMS:
-            return import_module(f"{__name__}.{name}")
+        if name in _MODULES:
+            return import_module(_MODULES[name])
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -107,3 +107,13 @@ def test_any_flow_of_that_call_can_be_the_posterior(
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     evidence = importance_sampling(lambda z: model.log_joint(x, z), posterior, 50)
     assert (evidence.kl >= 0).all() and evidence.log_evidence.isfinite().all()
+
+
+def test_a_flow_of_zukos_own_is_a_posterior_as_it_is() -> None:
+    """Not through our adapter: whatever gives `rsample_and_log_prob` when called with a context."""
+    flows = pytest.importorskip("flowvi.flows.zuko").zuko_flows()
+    model = DLGM(6, [3], lambda size, context: flows.NSF(size, context, passes=2), maxout=(8, 4)).double()
+    loss = free_energy(model, binary(5, 6), samples=4).loss
+    assert loss.shape == (5,)
+    loss.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.flows.parameters())

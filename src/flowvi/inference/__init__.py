@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowvi.inference import supports
     from flowvi.inference.evidence import Evidence, importance_sampling
     from flowvi.inference.objective import FreeEnergy, annealing_weight, free_energy
 
-__all__ = ["Evidence", "FreeEnergy", "annealing_weight", "free_energy", "importance_sampling"]
+__all__ = ["Evidence", "FreeEnergy", "annealing_weight", "free_energy", "importance_sampling", "supports"]
 
 _HOMES = {
     "Evidence": "flowvi.inference.evidence",
@@ -23,4 +24,6 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "supports":
+        return import_module("flowvi.inference.supports")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,13 @@ __all__ = ["Evidence", "importance_sampling"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """Estimates for each datum, (batch,), float64, in nats, all from the same weights w = p(x, z)/q(z|x)."""
+    """Estimates for each datum, (batch,), float64, in nats, all from the same weights w = p(x, z)/q(z|x).
+
+    Example:
+        >>> one = torch.tensor([1.0])
+        >>> Evidence(free_energy=90 * one, log_evidence=-87 * one, effective_samples=20 * one).kl
+        tensor([3.])
+    """
 
     free_energy: Tensor
     """F(x) = −E_q[ln w]: the mean over all samples."""
@@ -52,6 +58,15 @@ def importance_sampling(
 
     Raises:
         ConfigError: samples below 1.
+
+    Example:
+        With the exact posterior every weight is p(x), here 1:
+
+        >>> from flowvi.flows import Gaussian
+        >>> q = Gaussian(features=2)().expand((3,))
+        >>> evidence = importance_sampling(q.log_prob, q, samples=10)
+        >>> torch.allclose(evidence.log_evidence, torch.zeros(3).double(), atol=1e-5)
+        True
     """
     if samples < 1:
         raise ConfigError(f"samples = {samples}: expected at least 1")

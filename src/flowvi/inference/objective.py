@@ -35,7 +35,13 @@ class LatentVariableModel(Protocol):
 
 @dataclass(frozen=True)
 class FreeEnergy:
-    """One Monte Carlo estimate for each datum, (batch,), in nats."""
+    """One Monte Carlo estimate for each datum, (batch,), in nats.
+
+    Example:
+        >>> one = torch.tensor([1.0])
+        >>> FreeEnergy(loss=95 * one, log_q=-50 * one, log_prior=-55 * one, log_likelihood=-90 * one).value
+        tensor([95.])
+    """
 
     loss: Tensor
     """What training minimises: the annealed free energy, or minus the annealed importance-weighted bound."""
@@ -60,6 +66,10 @@ def annealing_weight(annealing: str, update: int, warmup: int) -> float:
 
     Raises:
         ConfigError: another word.
+
+    Example:
+        >>> annealing_weight("joint", update=5_000, warmup=10_000)
+        0.51
     """
     _check("annealing", annealing, ANNEALINGS)
     if annealing == "none" or warmup <= 0:
@@ -97,6 +107,14 @@ def free_energy(
 
     Raises:
         ConfigError: another annealing or objective.
+
+    Example:
+        >>> from flowvi.flows import Planar
+        >>> from flowvi.models import DLGM
+        >>> model = DLGM(features=6, latents=[2], flow=Planar, maxout=(8, 4))
+        >>> x = model.sample(3)
+        >>> free_energy(model, x, samples=5, annealing="kl", beta=0.1).loss.shape
+        torch.Size([3])
     """
     _check("annealing", annealing, ANNEALINGS)
     _check("objective", objective, OBJECTIVES)
