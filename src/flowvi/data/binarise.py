@@ -20,6 +20,11 @@ def bernoulli(values: Array, levels: Levels, random: np.random.RandomState) -> n
     """One Bernoulli sample of `values` (N, features) as probabilities; binary values are their own sample.
 
     A byte is drawn exactly with probability byte/255: a uniform integer of 0 to 254 lies below it.
+
+    Example:
+        >>> grey = np.array([[0, 255]], np.uint8)
+        >>> bernoulli(grey, "bytes", np.random.RandomState(0)).tolist()
+        [[0, 1]]
     """
     if levels == "binary":
         return values.astype(np.uint8, copy=False)
@@ -34,7 +39,12 @@ def bernoulli(values: Array, levels: Levels, random: np.random.RandomState) -> n
 
 
 def threshold(values: Array, levels: Levels) -> npt.NDArray[np.uint8]:
-    """1 where a pixel lies above one half, else 0; binary values stay as they are."""
+    """1 where a pixel lies above one half, else 0; binary values stay as they are.
+
+    Example:
+        >>> threshold(np.array([[0, 127, 128]], np.uint8), "bytes").tolist()
+        [[0, 0, 1]]
+    """
     if levels == "binary":
         return values.astype(np.uint8, copy=False)
     return (values > (127 if levels == "bytes" else 0.5)).astype(np.uint8)  # 127/255 < 1/2 < 128/255

@@ -19,6 +19,12 @@ class Images:
 
     Grey levels are the probabilities of a fresh Bernoulli sample at each `batch`; binary images stay as they
     are.
+
+    Example:
+        >>> pixels = torch.tensor([[0, 255], [255, 0], [255, 255]], dtype=torch.uint8)
+        >>> Images(pixels, "bytes").batch(torch.tensor([1, 2]))
+        tensor([[1., 0.],
+                [1., 1.]])
     """
 
     pixels: torch.Tensor
@@ -62,6 +68,14 @@ class Dataset:
         features: pixels of an image.
         image_shape: (height, width) for drawing; None if not known.
         mean: mean of the training pixels as probabilities, (features,), float32; 0 and 1 do occur.
+
+    Example:
+        >>> from flowvi.data import load
+        >>> dataset = load("mnist", binarisation="threshold", validation=0)
+        >>> len(dataset.train), len(dataset.test), dataset.valid
+        (60000, 10000, None)
+        >>> dataset.features, dataset.image_shape
+        (784, (28, 28))
     """
 
     name: str

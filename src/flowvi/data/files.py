@@ -31,6 +31,12 @@ def read_file(path: str | os.PathLike[str], packed: int | None = None) -> Source
 
     Raises:
         DataError: names the file, the array, what was found and what is allowed.
+
+    Example:
+        >>> np.savez("mine.npz", train=np.eye(4, dtype=bool), test=np.ones((2, 4), bool))
+        >>> source = read_file("mine.npz")
+        >>> source.label, source.arrays["test"].shape
+        ('file:mine', (2, 4))
     """
     file = Path(os.path.expanduser(path))
     found = _open(file)

@@ -64,6 +64,13 @@ def load(
         ConfigError: an unknown name or binarisation, a seed or `validation` out of range, `packed` without
             `path`.
         DataError: data that cannot be read or are not allowed, or too few for `validation`.
+
+    Example:
+        >>> images = np.random.RandomState(0).rand(50, 9) > 0.5
+        >>> np.save("mine.npy", images)
+        >>> dataset = load(path="mine.npy")
+        >>> len(dataset.train), len(dataset.valid), len(dataset.test), dataset.binarisation
+        (40, 5, 5, 'file:mine')
     """
     _check_choices(name, path, packed, binarisation, validation)
     source = _read(name, path, packed)

@@ -10,5 +10,7 @@ __all__ = ["BINARISATIONS", "DATASETS"]
 DATASETS: dict[str, str] = {
     "mnist": "flowvi.data.mnist:read",
 }
+"""The data sets by name, each as `module:reader`."""
 
 BINARISATIONS: tuple[str, ...] = ("fixed", "dynamic", "threshold")
+"""How grey levels become binary pixels; see `load`."""

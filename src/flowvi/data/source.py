@@ -27,6 +27,10 @@ class Source:
     `arrays` has `train`, `test` and perhaps `valid`, or `all` alone; each (N, features) and writable, uint8
     for `binary` and `bytes` levels, float32 for `unit`. `label` is what a result says instead of a
     binarisation where the files decide it.
+
+    Example:
+        >>> Source("mine", {"all": np.zeros((10, 4), np.uint8)}, "binary").features
+        4
     """
 
     name: str

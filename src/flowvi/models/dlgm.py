@@ -40,6 +40,14 @@ class DLGM(nn.Module):
 
     Raises:
         ShapeError: no latents, or a size that is not allowed.
+
+    Example:
+        >>> from flowvi.flows import Planar
+        >>> model = DLGM(features=6, latents=[2], flow=Planar, maxout=(8, 4))
+        >>> x = model.sample(3)
+        >>> z, log_q = model.posterior(x).rsample_and_log_prob((5,))
+        >>> z.shape, model.log_joint(x, z).shape
+        (torch.Size([5, 3, 2]), torch.Size([5, 3]))
     """
 
     def __init__(
@@ -168,6 +176,13 @@ class BottomUpPosterior(Distribution):
         bottom: q(z_1 | x).
         conditionals: for each further layer, the function from the layer below to its distribution.
         latents: sizes of the layers.
+
+    Example:
+        >>> from flowvi.flows import Gaussian
+        >>> bottom, above = Gaussian(features=2), Gaussian(features=1, context=2)
+        >>> q = BottomUpPosterior(bottom(), [above], latents=[2, 1])
+        >>> q.rsample((5,)).shape, q.event_shape
+        (torch.Size([5, 3]), torch.Size([3]))
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (torch's own form)

@@ -21,6 +21,11 @@ class Maxout(nn.Module):
 
     Raises:
         ShapeError: units is not a multiple of outputs.
+
+    Example:
+        >>> import torch
+        >>> Maxout(inputs=3, units=8, outputs=4)(torch.zeros(2, 3)).shape
+        torch.Size([2, 4])
     """
 
     def __init__(self, inputs: int, units: int, outputs: int) -> None:
@@ -39,7 +44,18 @@ class Maxout(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The deterministic part of the inference network: features -> context, one maxout layer."""
+    """The deterministic part of the inference network: features -> context, one maxout layer.
+
+    Args:
+        inputs: width of the input.
+        outputs: width of the context.
+        units: linear units, a multiple of `outputs`.
+
+    Example:
+        >>> import torch
+        >>> Encoder(inputs=784, outputs=4, units=8)(torch.zeros(2, 784)).shape
+        torch.Size([2, 4])
+    """
 
     def __init__(self, inputs: int, outputs: int, units: int) -> None:
         super().__init__()
@@ -52,7 +68,19 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents -> the parameters of a distribution: one maxout layer and one linear layer."""
+    """Latents -> the parameters of a distribution: one maxout layer and one linear layer.
+
+    Args:
+        inputs: width of the latents.
+        outputs: how many parameters.
+        hidden: units after the maxout window.
+        units: linear units before it, a multiple of `hidden`.
+
+    Example:
+        >>> import torch
+        >>> Decoder(inputs=2, outputs=784, hidden=4, units=8)(torch.zeros(5, 3, 2)).shape
+        torch.Size([5, 3, 784])
+    """
 
     def __init__(self, inputs: int, outputs: int, hidden: int, units: int) -> None:
         super().__init__()

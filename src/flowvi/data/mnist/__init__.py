@@ -29,6 +29,10 @@ def read(folder: Traversable | None = None) -> Source:
 
     Raises:
         DataError: a file is missing or is not, byte for byte, the one that was recorded.
+
+    Example:
+        >>> read().arrays["test"].shape
+        (10000, 784)
     """
     folder = folder or files(__name__)
     arrays = {
