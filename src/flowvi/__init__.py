@@ -35,7 +35,7 @@ _HOMES = {
 _MODULES = {
     "errors": "flowvi.errors",
     "flows": "flowvi.flows",
-    "supports": "flowvi.inference.supports",
+    "supports": "flowvi.supports",
 }
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept any name

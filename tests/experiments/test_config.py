@@ -89,7 +89,7 @@ def test_a_default_that_the_family_does_not_take_is_passed_over() -> None:
             "flow.bottleneck=0",
             "flow.bottleneck cannot be 0: it takes auto and whole numbers of at least 1",
         ),
-        ("householder10", "flow.reflections=3", "flow.reflections cannot be 3: it takes multiples of 2"),
+        ("householder10", "flow.reflections=3", "flow.reflections cannot be 3: it takes 2, 4, 6, …"),
         ("iaf4", "flow.gate_bias=high", "flow.gate_bias cannot be 'high': it takes finite numbers"),
         (
             "nice10",

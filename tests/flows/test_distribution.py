@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, constraints
 
-from flowvi.errors import ContextError, FlowviError, ShapeError
+from flowvi.errors import ContextError, DataError, FlowviError, ShapeError
 from flowvi.flows import Gaussian, Planar
 
 BATCHES = [(), (3,), (1,), (2, 3), (2, 1, 3)]
@@ -105,10 +105,7 @@ def test_only_sample_cuts_the_gradient(case) -> None:
     assert any((p.grad != 0).any() for p in flow.parameters())
 
 
-def test_empty_requests_give_empty_answers(case, request: pytest.FixtureRequest) -> None:
-    if str(case) == "realnvp-amortised":
-        wrong = "no batch, (S, 0, D), reaches a chain as (0, 1, D) beside conditioning of no rows"
-        request.applymarker(pytest.mark.xfail(reason=wrong, strict=True))
+def test_empty_requests_give_empty_answers(case) -> None:
     q = case.moved(3, 4)(case.given(2))
     z, log_q = q.rsample_and_log_prob((0,))
     assert z.shape == (0, *q.batch_shape, 3)
@@ -148,6 +145,22 @@ def test_wrong_points_are_named(case) -> None:
     if case.context:
         with pytest.raises(ValueError, match=r"\[5, 3\].*\[2, 3\]"):
             q.log_prob(torch.zeros(5, 3, dtype=torch.float64))
+
+
+def test_points_of_another_dtype_are_named(case) -> None:
+    q = case.moved(3, 4)(case.given(2))
+    for method in (q.log_prob, q.pull, q.push):
+        with pytest.raises(DataError, match=r"points of torch\.float32, flow of torch\.float64: convert one of them"):
+            method(torch.zeros(2, 3))
+
+
+def test_pull_is_the_inverse_of_push(case) -> None:
+    q = case.moved(3, 4)(case.given(2))
+    noise = torch.randn(5, *q.batch_shape, 3, dtype=torch.float64)
+    z, log_q = q.push(noise)
+    again, log_q_again = q.pull(z)
+    torch.testing.assert_close(again, noise, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(log_q_again, log_q, rtol=1e-6, atol=1e-6)
 
 
 def test_nan_is_refused_unless_validation_is_off(case) -> None:

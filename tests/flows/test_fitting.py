@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flowvi.errors import ConfigError, ContextError, DataError, NonFiniteError, ShapeError
-from flowvi.flows import FullRankGaussian, Gaussian, Planar, RealNVP, fit_to
+from flowvi.flows import FullRankGaussian, Gaussian, Planar, RealNVP, build, fit_to
 
 NOISE = 0.3
 ENTROPY = 0.5 * math.log(2 * math.pi * math.e) + 0.5 * math.log(2 * math.pi * math.e * NOISE**2)  # of `banana`
@@ -67,10 +67,10 @@ def test_one_seed_gives_one_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"updates": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"learning_rate": math.inf}]
+    "settings", [{"updates": 0}, {"updates": 5.0}, {"batch": 0}, {"learning_rate": 0.0}, {"learning_rate": math.inf}]
 )
 def test_wrong_settings_are_named(settings: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="expected numbers above 0"):
+    with pytest.raises(ConfigError, match="expected whole numbers of at least 1"):
         Planar(2).fit_to(banana(10), **settings)
 
 
@@ -99,3 +99,31 @@ def test_a_likelihood_that_is_not_finite_leaves_the_weights_of_before() -> None:
     with pytest.raises(NonFiniteError, match=r"update 0: .* try a smaller learning_rate, or samples scaled to about 1"):
         flow.fit_to(torch.full((4, 2), 1e30), torch.zeros(4, 1), updates=5)
     assert all(torch.equal(value, before[name]) for name, value in flow.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["iaf", "householder", "planar"])
+def test_the_base_starts_where_the_chain_wants_it(kind: str) -> None:
+    """Samples far from 0 and small, and a second fit of a flow that was fitted: no chain is thrown back."""
+    samples = 100 + 0.5 * torch.randn(500, 2)
+    flow = build(kind, 2, 0, 3, **({"init": "normal"} if kind == "householder" else {}))
+    first = flow.fit_to(samples, updates=20)
+    assert first[0] < 2.5
+    assert flow.fit_to(samples, updates=1)[0] < first[0] + 0.3
+
+
+def test_a_frozen_base_stays() -> None:
+    flow = build("planar", 2, 0, 2)
+    flow.base.requires_grad_(False)
+    flow.fit_to(torch.randn(100, 2) + 5, updates=3)
+    assert (flow.base.location == 0).all()
+
+
+def test_samples_without_a_density_are_refused() -> None:
+    samples = torch.randn(100, 2)
+    samples[:, 1] = 3
+    flow = build("planar", 2, 0, 2)
+    with pytest.raises(DataError, match="feature 1 does not vary"):
+        flow.fit_to(samples)
+    assert (flow.base.location == 0).all()
+    with pytest.raises(DataError, match=r"samples are a ndarray: expected a torch\.Tensor, \(N, 2\)"):
+        flow.fit_to(samples.numpy())

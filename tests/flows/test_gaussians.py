@@ -74,7 +74,7 @@ def test_a_full_rank_gaussian_can_be_any_gaussian() -> None:
 
 def test_a_full_rank_gaussian_has_no_layers_to_count() -> None:
     for length in (1, True, -1, None):
-        with pytest.raises(ShapeError, match="a Gaussian has no layers to count, expected 0"):
+        with pytest.raises(ShapeError, match="length = "):
             FullRankGaussian(2, 0, length)
 
 

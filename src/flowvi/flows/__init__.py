@@ -24,28 +24,6 @@ if TYPE_CHECKING:
     from flowvi.flows.sylvester import Sylvester
     from flowvi.flows.zuko import Zuko
 
-__all__ = [
-    "FAMILIES",
-    "IAF",
-    "NICE",
-    "Composed",
-    "Flow",
-    "FlowDistribution",
-    "FullRankGaussian",
-    "Gaussian",
-    "Householder",
-    "Link",
-    "NetworkFlow",
-    "ParametricFlow",
-    "Planar",
-    "Radial",
-    "RealNVP",
-    "Sylvester",
-    "Zuko",
-    "build",
-    "fit_to",
-]
-
 _HOMES = {
     "Composed": "flowvi.flows.composed",
     "Flow": "flowvi.flows.flow",
@@ -57,6 +35,9 @@ _HOMES = {
     "fit_to": "flowvi.flows.fitting",
 }
 _HOMES |= {name: module for module, name in (entry.target.split(":") for entry in FAMILIES.values())}
+
+__all__ = ["FAMILIES", "build"]
+__all__ += sorted(_HOMES)
 
 
 def build(kind: str, features: int, context: int = 0, length: int = 0, **options: Any) -> Flow:

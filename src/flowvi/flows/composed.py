@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flowvi.errors import ConfigError, ShapeError
@@ -31,7 +31,8 @@ class Composed(Flow):
         torch.Size([5, 2])
     """
 
-    def __init__(self, flows: Sequence[Flow]) -> None:
+    def __init__(self, flows: Iterable[Flow]) -> None:
+        flows = list(flows)
         for flow in flows:
             if not isinstance(flow, Flow):
                 found = type(flow).__name__

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flowvi.errors import ConfigError, ContextError, DataError, NonFiniteError, ShapeError
+from flowvi.flows.registry import Whole
 
 if TYPE_CHECKING:
     from flowvi.flows.flow import Flow
@@ -29,7 +30,8 @@ def fit_to(
 ) -> list[float]:
     """Maximise the mean ln q(sample) by Adam, with a cosine decay, over random batches.
 
-    A static base starts at the samples' mean and standard deviation. Batches are drawn from the global generator.
+    A static base starts at the mean and standard deviation of the samples pulled back to it, which is the best one for
+    the chain as it is. Batches are drawn from the global generator.
 
     Args:
         flow: any flow; trained in place.
@@ -45,7 +47,7 @@ def fit_to(
     Raises:
         ShapeError: samples or a context of another shape.
         ContextError: a context that is missing or unexpected.
-        DataError: samples that are not finite, of another dtype, or none.
+        DataError: samples that are no tensor, not finite, of another dtype, that do not vary, or none.
         ConfigError: updates or batch below 1, or a learning rate that is not above 0.
         NonFiniteError: a likelihood that is not finite; the flow keeps the weights of the update before.
 
@@ -59,14 +61,13 @@ def fit_to(
         (50, True)
     """
     _check_samples(flow, samples, context)
-    if updates < 1 or batch < 1 or not 0 < learning_rate < math.inf:
+    if not (Whole().take(updates) and Whole().take(batch) and 0 < learning_rate < math.inf):
         raise ConfigError(
-            f"updates = {updates!r}, batch = {batch!r}, learning_rate = {learning_rate!r}: expected numbers above 0"
+            f"updates = {updates!r}, batch = {batch!r}, learning_rate = {learning_rate!r}: expected whole numbers of "
+            "at least 1, and a number above 0"
         )
-    if context is None:
-        with torch.no_grad():
-            scale = samples.std(0, correction=0).clamp_min(torch.finfo(samples.dtype).tiny)
-            flow.base.location.copy_(torch.cat([samples.mean(0), scale.log()]))
+    if context is None and flow.base.location.requires_grad:
+        _start(flow, samples)
     optimiser = torch.optim.Adam(flow.parameters(), learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
     history = []
@@ -87,7 +88,20 @@ def fit_to(
     return history
 
 
+@torch.no_grad()
+def _start(flow: Flow, samples: Tensor) -> None:
+    q = flow()
+    z0 = q.base_mean + q.base_log_scale.exp() * q.pull(samples)[0]
+    scale = z0.std(0, correction=0)
+    if not scale.all():
+        flat = scale.argmin().item()
+        raise DataError(f"samples whose feature {flat} does not vary: there is no density, leave it out or add noise")
+    flow.base.location.copy_(torch.cat([z0.mean(0), scale.log()]))
+
+
 def _check_samples(flow: Flow, samples: Tensor, context: Tensor | None) -> None:
+    if not isinstance(samples, Tensor):
+        raise DataError(f"samples are a {type(samples).__name__}: expected a torch.Tensor, (N, {flow.features})")
     if samples.dim() != 2 or samples.shape[1] != flow.features:
         raise ShapeError(f"samples of shape {tuple(samples.shape)}: expected (N, {flow.features})")
     dtype = next(flow.parameters()).dtype

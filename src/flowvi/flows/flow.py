@@ -10,7 +10,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from flowvi.errors import ContextError, ShapeError
+from flowvi.errors import ContextError, DataError, ShapeError
 from flowvi.flows.fitting import fit_to
 
 __all__ = ["Chain", "DiagonalGaussian", "Flow", "FlowDistribution", "Link", "Part", "check_size"]
@@ -240,7 +240,15 @@ class FlowDistribution(Distribution):
 
         Raises:
             ShapeError: the last dimension is not D.
+            DataError: a value of another dtype.
             ValueError: a value that is NaN, unless validation is off.
+        """
+        return self.pull(value)[1]
+
+    def pull(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of `push`: the noise (S…, batch…, D) that a value stands for, and ln q(value) (S…, batch…).
+
+        Raises what `log_prob` raises.
         """
         self._check_size(value)
         if self._validate_args and value.numel():  # torch's check cannot take an empty tensor
@@ -250,7 +258,8 @@ class FlowDistribution(Distribution):
         for chain, conditioning in reversed(self.parts):
             z, log_det = self._apply(chain.inverse, z, chain, conditioning)
             total = total + log_det
-        return self._log_base((z - self.base_mean) * (-self.base_log_scale).exp()) - total
+        noise = (z - self.base_mean) * (-self.base_log_scale).exp()
+        return noise, self._log_base(noise) - total
 
     def _through(self, z: Tensor) -> Tensor:
         for chain, conditioning in self.parts:
@@ -260,6 +269,8 @@ class FlowDistribution(Distribution):
     def _check_size(self, points: Tensor) -> None:
         if points.dim() == 0 or points.shape[-1:] != self.event_shape:
             raise ShapeError(f"points of shape {tuple(points.shape)}: expected (…, {self.event_shape[0]})")
+        if points.dtype != self.base_mean.dtype:
+            raise DataError(f"points of {points.dtype}, flow of {self.base_mean.dtype}: convert one of them")
 
     def _log_base(self, noise: Tensor) -> Tensor:
         constant = 0.5 * math.log(2 * math.pi) * self.event_shape[0]
@@ -277,6 +288,8 @@ class FlowDistribution(Distribution):
                 conditioning = conditioning.expand(*batch, *own)
             conditioning = conditioning.reshape(-1, *own)
             rows = max(len(conditioning), 1)
+        if not z.numel():  # no sample or no context: some chains cannot take it
+            return z, z.sum(-1)
         out, log_det = direction(z.reshape(-1, rows, z.shape[-1]), conditioning)
         return out.reshape(z.shape), log_det.reshape(z.shape[:-1])
 

@@ -39,7 +39,7 @@ class FullRankGaussian(ParametricFlow):
     """
 
     def __init__(self, features: int, context: int = 0, length: int = 0, *, parameters: str = "auto") -> None:
-        if length != 0 or isinstance(length, bool):
+        if check_size("length", length, 0):
             raise ShapeError(f"length = {length!r}: a Gaussian has no layers to count, expected 0")
         check_size("features", features, 1)
         super().__init__(features, context, 1, UnitTriangularChain(features), parameters, "identity")

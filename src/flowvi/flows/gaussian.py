@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowvi.errors import ShapeError
-from flowvi.flows.flow import Flow
+from flowvi.flows.flow import Flow, check_size
 
 __all__ = ["Gaussian"]
 
@@ -25,7 +25,7 @@ class Gaussian(Flow):
     """
 
     def __init__(self, features: int, context: int = 0, length: int = 0) -> None:
-        if length != 0:
+        if check_size("length", length, 0):
             raise ShapeError(f"length = {length!r}: a Gaussian has no layers, expected 0")
         super().__init__(features, context)
         self.length = 0

@@ -55,7 +55,7 @@ class Householder(ParametricFlow):
         init: str = "identity",
     ) -> None:
         check_size("features", features, 2)
-        if reflections % 2 or check_size("reflections", reflections, 1) < 2:
+        if check_size("reflections", reflections, 2) % 2:
             raise ConfigError(
                 f"reflections = {reflections!r}: they come in pairs, expected an even number of at least 2"
             )

@@ -6,8 +6,7 @@ A new family is one file in this folder and one entry here; the config validates
 from __future__ import annotations
 
 import difflib
-import math
-import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -49,7 +48,8 @@ class Whole:
         return (self.auto and value == "auto") or (whole and value >= self.step and value % self.step == 0)
 
     def __str__(self) -> str:
-        text = "whole numbers of at least 1" if self.step == 1 else f"multiples of {self.step}"
+        step = self.step
+        text = "whole numbers of at least 1" if step == 1 else f"{step}, {2 * step}, {3 * step}, …"
         return f"auto and {text}" if self.auto else text
 
 
@@ -59,7 +59,8 @@ class Number:
 
     def take(self, value: Any) -> bool:
         """Whether `value` is a finite number."""
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and abs(value) <= sys.float_info.max  # a whole number may be too large for a float
 
     def __str__(self) -> str:
         return "finite numbers"
@@ -75,6 +76,20 @@ class Sizes:
 
     def __str__(self) -> str:
         return "lists of whole numbers of at least 1, such as [64,64]"
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """What one or another takes, or nothing: each part's own default."""
+
+    parts: tuple[Values, ...]
+
+    def take(self, value: Any) -> bool:
+        """Whether one of them takes `value`."""
+        return value is None or any(part.take(value) for part in self.parts)
+
+    def __str__(self) -> str:
+        return "; or ".join(dict.fromkeys(map(str, self.parts)))
 
 
 @dataclass(frozen=True)
@@ -180,7 +195,7 @@ FAMILIES: dict[str, Family] = {
             "bottleneck": Option(
                 "auto", Whole(auto=True), "M, at most D; auto: min(8, D) for the orthogonal variant, else D"
             ),
-            "reflections": Option(8, Whole(), "reflections that make Q, of the householder variant"),
+            "reflections": Option("auto", Whole(auto=True), "that make Q, of the householder variant; auto: 8"),
         },
     ),
     "nice": Family(
@@ -223,6 +238,7 @@ FAMILIES: dict[str, Family] = {
 }
 """The families by kind: what `flow.kind` takes."""
 
+_ZUKOS = "MAF", "NICE", "NSF", "RealNVP"  # those that zuko inverts in closed form
 _ZUKO = Family(
     "zuko's",
     "flowvi.flows.zuko:Zuko",
@@ -246,9 +262,12 @@ def family(kind: str) -> Family:
     """
     if "+" in kind:
         return _composed(kind.split("+"))
-    if re.fullmatch(r"zuko\.[A-Za-z]\w*", kind):
-        name = kind.removeprefix("zuko.")
-        return replace(_ZUKO, title=f"{name.upper()} (zuko)", arguments={"name": name})
+    package, _, name = kind.partition(".")
+    if package == "zuko":
+        names = {each.lower(): each for each in _ZUKOS}  # a result has it in lower case
+        if name.lower() not in names:
+            raise ConfigError(f"unknown flow kind {kind!r}: of zuko's flows, allowed are {', '.join(_ZUKOS)}")
+        return replace(_ZUKO, title=f"{names[name.lower()]} (zuko)", arguments={"name": names[name.lower()]})
     if kind not in FAMILIES:
         near = difflib.get_close_matches(kind, FAMILIES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -282,16 +301,14 @@ def check_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _composed(kinds: list[str]) -> Family:
     """Several kinds over one base: an option is for each of them that takes its value."""
+    if not all(kinds):
+        raise ConfigError(f"unknown flow kind {'+'.join(kinds)!r}: expected kinds joined by +, such as planar+radial")
     parts = [family(kind) for kind in kinds]
-    options: dict[str, Option] = {}
+    every: dict[str, list[Option]] = {}
     for part in parts:
         for name, option in part.options.items():
-            before = options.get(name, option)
-            if isinstance(before.allowed, Words) and isinstance(option.allowed, Words):
-                words = Words(dict.fromkeys((*before.allowed, *option.allowed)))
-                options[name] = Option(before.default, words, before.help)
-            else:
-                options[name] = before
+            every.setdefault(name, []).append(option)
+    options = {name: some[0] if len(set(some)) == 1 else _merged(some) for name, some in every.items()}
     return Family(
         " + ".join(part.title for part in parts),
         "flowvi.flows.composed:compose",
@@ -303,3 +320,8 @@ def _composed(kinds: list[str]) -> Family:
         least=max(part.least for part in parts),
         arguments={"kinds": tuple(kinds)},
     )
+
+
+def _merged(options: list[Option]) -> Option:
+    """An option that parts have in common but not alike: unless it is given, each keeps its own default."""
+    return Option(None, AnyOf(tuple(option.allowed for option in options)), options[0].help)

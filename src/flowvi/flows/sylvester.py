@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from flowvi.errors import ShapeError
+from flowvi.errors import ConfigError, ShapeError
 from flowvi.flows.flow import check_size
 from flowvi.flows.parameters import ParametricFlow, check_word, triangle
 from flowvi.kernels.reference import log_slope, unit
@@ -36,7 +36,7 @@ class Sylvester(ParametricFlow):
             `householder`, the first M columns of a product of `reflections` reflections; `triangular`, the first M
             columns of the identity, or in every other layer of the identity with its rows in reverse order.
         bottleneck: M, at most D; `auto` is min(8, D) for the orthogonal variant and D for the others.
-        reflections: of the householder variant.
+        reflections: of the householder variant alone; `auto` is 8.
         parameters: `auto` (amortised if and only if there is a context), `amortised` or `static`.
         init: `identity` (R = 0: the whole chain starts as the identity), `xavier` or `normal`.
 
@@ -60,7 +60,7 @@ class Sylvester(ParametricFlow):
         *,
         variant: str = "orthogonal",
         bottleneck: int | str = "auto",
-        reflections: int = 8,
+        reflections: int | str = "auto",
         parameters: str = "auto",
         init: str = "identity",
     ) -> None:
@@ -70,8 +70,10 @@ class Sylvester(ParametricFlow):
             bottleneck = min(8, features) if variant == "orthogonal" else features
         if isinstance(bottleneck, str) or check_size("bottleneck", bottleneck, 1) > features:
             raise ShapeError(f"bottleneck = {bottleneck!r}: expected a whole number of at most features = {features}")
-        check_size("reflections", reflections, 1)
-        chain = SylvesterChain(features, bottleneck, variant, reflections)
+        if reflections != "auto" and variant != "householder":
+            raise ConfigError(f"reflections = {reflections!r}: they are of variant='householder', found {variant!r}")
+        count = 8 if reflections == "auto" else check_size("reflections", reflections, 1)
+        chain = SylvesterChain(features, bottleneck, variant, count)
         super().__init__(features, context, length, chain, parameters, init)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from flowvi.errors import ConfigError, ShapeError
+from flowvi.errors import ConfigError
 from flowvi.flows.flow import Flow, Link, check_size
 from flowvi.flows.networks import check_sizes
 from flowvi.flows.parameters import amortised
+from flowvi.flows.registry import family
 
 __all__ = ["Zuko", "ZukoChain", "zuko_flows"]
 
@@ -21,20 +21,22 @@ class Zuko(Flow):
     """A flow of zuko's by its name, such as `NSF`, on a diagonal Gaussian.
 
     zuko's bijection maps points to the base; here its inverse maps the base to points. Autoregressive families are
-    taken in their coupling form (two passes instead of D) where they have one, so that sampling is fast.
+    taken in their coupling form, two passes instead of D, so that sampling is fast. Those of zuko's flows are known
+    here whose inverse is in closed form: the others are inverted by bisection within a box, or by an ODE's solver, and
+    the density that comes with a sample would be wrong.
 
     Args:
-        name: a flow of `zuko.flows` on ℝᴰ.
+        name: MAF, NICE, NSF or RealNVP, of `zuko.flows`.
         features: D, at least 2.
         context: width of the context; 0 for none.
-        length: K, zuko's `transforms` (1 for the continuous flow, CNF); 0 leaves the Gaussian base.
+        length: K, zuko's `transforms`; 0 leaves the Gaussian base.
         hidden: units of each hidden layer.
         parameters: `amortised`: the context enters the networks; `static`: it does not; `auto`: amortised if there is
             a context.
         settings: any other of the class's own, such as `bins=16`.
 
     Raises:
-        ConfigError: zuko is not installed, has no such flow, or refuses a setting.
+        ConfigError: another name, zuko is not installed, or it refuses a setting.
         ShapeError: a size that is not allowed.
         ContextError: amortised parameters without a context.
 
@@ -57,7 +59,11 @@ class Zuko(Flow):
         parameters: str = "auto",
         **settings: Any,
     ) -> None:
+        name = family(f"zuko.{name}").arguments["name"]
         check_size("features", features, 2)
+        own = sorted({"transforms", "hidden_features"} & settings.keys())
+        if own:
+            raise ConfigError(f"{own[0]} is zuko's word: say length and hidden")
         self.length = check_size("length", length, 0)
         enters = amortised(parameters, check_size("context", context, 0))
         settings = {"hidden_features": check_sizes(hidden), "transforms": length, **settings}
@@ -110,21 +116,12 @@ def zuko_flows() -> Any:
 
 def _make(name: str, features: int, context: int, settings: dict[str, Any]) -> nn.Module:
     flows = zuko_flows()
-    # a circle's flow (NCSF) has no density on ℝᴰ
-    classes = {key: value for key, value in vars(flows).items() if inspect.isclass(value) and key != "NCSF"}
-    known: dict[str, Any] = {
-        key: value for key, value in classes.items() if issubclass(value, flows.Flow) and value is not flows.Flow
-    }
-    if name not in known:
-        raise ConfigError(f"zuko has no flow {name!r} that can be used here: allowed are {', '.join(sorted(known))}")
-    if issubclass(known[name], flows.CNF):
-        if settings.pop("transforms") != 1:
-            raise ShapeError("a continuous flow (zuko.CNF) has no layers to count: expected length = 1")
-    elif issubclass(known[name], (flows.MAF, flows.NAF, flows.UNAF)):
+    constructor: Any = getattr(flows, name)
+    if issubclass(constructor, flows.MAF):
         settings = {"passes": 2, **settings}
     try:
-        flow = known[name](features, context, **settings)
-    except TypeError as error:
+        flow = constructor(features, context, **settings)
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"zuko.flows.{name} refuses its settings: {error}") from error
     transform: nn.Module = flow.transform
     return transform

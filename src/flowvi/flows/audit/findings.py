@@ -48,7 +48,7 @@ class Finding:
         beyond, points = int((~good).sum()), error.numel()
         if not len(judged):
             return cls(0.0, 0.0, beyond, points)
-        ratio = torch.where(judged == 0, 0.0, judged / limit)
+        ratio = torch.where(judged == 0, 0.0, (judged / limit).nan_to_num(torch.inf))
         return cls(judged.max().item(), ratio.max().item(), beyond, points)
 
     @classmethod

@@ -27,9 +27,9 @@ def hostile(setting: Setting, dtype: torch.dtype) -> Finding:
     ±5/√inputs and ±20/√inputs, and that times 8/K in chains of more than 8 layers. Finite are z, ln q, their gradients
     by parameters and noise, and the inverse with its log-determinant. Two kinds of answers are counted as beyond
     instead, where they are not finite. In float32, one that in float64 passes 1e30 on its way, or a gradient 1e15:
-    RealNVP may stretch by e² a layer, a triangular inverse grow by 200 a dimension. And the inverse of a map whose own
-    log-determinant lies beyond ±600: a layer that shrinks without limit, such as a leaky ReLU's by e^(−|wᵀu|), has an
-    inverse that no float64 holds.
+    RealNVP may stretch by e² a layer, a triangular inverse grow by 200 a dimension. In either dtype, those of a point
+    where the log-determinant passes ±600: a leaky ReLU's layer may shrink by e^(−|wᵀu|), and has an inverse there
+    that no float64 holds; many that stretch by |wᵀu| have an image that none holds.
     """
     return Finding.worst([_at(setting, dtype, size, sign) for size, sign in _PATTERNS])
 
@@ -48,7 +48,7 @@ class _Answers(NamedTuple):
     back: Tensor
     by_points: Tensor
     by_parameters: Tensor
-    log_det: Tensor  # the largest on the way back
+    log_det: Tensor  # the largest on either way
 
 
 def _at(setting: Setting, dtype: torch.dtype, size: float, sign: str) -> Finding:
@@ -60,8 +60,7 @@ def _at(setting: Setting, dtype: torch.dtype, size: float, sign: str) -> Finding
         # a gradient multiplies two such numbers
         limit = _LARGEST**0.5 if name.startswith("by_") else _LARGEST
         excused = ~(getattr(wide, name) <= limit) & (dtype != torch.float64)
-        if name == "back":
-            excused |= wide.log_det >= _LARGEST_LOG_DET
+        excused |= (wide.log_det if len(answer) == POINTS else wide.log_det.max()) >= _LARGEST_LOG_DET
         bad = ~answer.isfinite()
         wrong += int((bad & ~excused).sum())
         beyond, total = beyond + int((bad & excused).sum()), total + len(answer)
@@ -81,8 +80,9 @@ def _answers(setting: Setting, dtype: torch.dtype, size: float, sign: str) -> _A
     gradients = torch.autograd.grad(z.sum() + log_q.sum(), [points, *parameters], materialize_grads=True)
     with torch.no_grad():
         pieces = layers(q, points)
-        forth = _largest(z, log_q).maximum(_way(pieces, points, "forward")[0])
-        back, log_det = _way(pieces, points, "inverse")
+        forth, log_det = _way(pieces, points, "forward")
+        back, log_det_back = _way(pieces, points, "inverse")
+        forth, log_det = forth.maximum(_largest(z, log_q)), log_det.maximum(log_det_back)
         by_points = _largest(gradients[0], forth)
         # one point beyond takes the sums with it
         sums = [g.abs().max() for g in gradients[1:]]

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
+import torch
+
 from flowvi.errors import ConfigError
 from flowvi.flows import FAMILIES, build
 from flowvi.flows.flow import Flow
@@ -127,14 +129,25 @@ def find(kind: str, options: Mapping[str, Any]) -> list[Subject]:
     module, _, name = kind.partition(":")
     try:
         constructor = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{kind}: {error}; expected module:constructor, such as my_package.flows:MyFlow") from error
     if not callable(constructor):
         raise ConfigError(f"{kind} is not a constructor")
     pairs = _pairs(options)
-    has_init = "init" in inspect.signature(constructor).parameters and "init" not in options
-    inits = ("identity",) if has_init else ()
+    inits = ("identity",) if "init" not in options and _has_identity(constructor) else ()
     return [Subject(kind, context, pairs, inits=inits, constructor=constructor) for context in (0, CONTEXT)]
+
+
+def _has_identity(constructor: Callable[..., Flow]) -> bool:
+    """Whether it has an option `init` that takes the word."""
+    try:
+        if "init" in inspect.signature(constructor).parameters:
+            with torch.random.fork_rng(devices=[]):
+                constructor(features=2, context=0, length=1, init="identity")
+            return True
+    except (ConfigError, ValueError):  # another word's, or of a builtin without a signature
+        pass
+    return False
 
 
 def _both(kind: str, options: Mapping[str, Any]) -> Iterator[Subject]:
