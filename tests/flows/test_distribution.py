@@ -111,8 +111,12 @@ def test_empty_requests_give_empty_answers(case) -> None:
     assert z.shape == (0, *q.batch_shape, 3)
     assert log_q.shape == (0, *q.batch_shape)
     if case.context:
-        z, log_q = case.moved(3, 4)(case.given(0)).rsample_and_log_prob((6,))
+        flow = case.moved(3, 4)
+        z, log_q = flow(case.given(0)).rsample_and_log_prob((6,))
         assert z.shape == (6, 0, 3)
+        assert flow(case.given(0)).log_prob(z).shape == (6, 0)
+        (z.sum() + log_q.sum()).backward()  # data-parallel training waits for a gradient of every process
+        assert all(p.grad is not None and (p.grad == 0).all() for p in flow.parameters())
         assert log_q.shape == (6, 0)
 
 

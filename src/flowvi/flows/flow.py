@@ -287,10 +287,9 @@ class FlowDistribution(Distribution):
                 batch = z.shape[-1 - len(self.batch_shape) : -1]
                 conditioning = conditioning.expand(*batch, *own)
             conditioning = conditioning.reshape(-1, *own)
-            rows = max(len(conditioning), 1)
-        if not z.numel():  # no sample or no context: some chains cannot take it
-            return z, z.sum(-1)
-        out, log_det = direction(z.reshape(-1, rows, z.shape[-1]), conditioning)
+            rows = len(conditioning)
+        # an empty batch too goes through the chain: its parameters have gradients, of 0, which other processes wait for
+        out, log_det = direction(z.reshape(-1 if rows else 1, rows, z.shape[-1]), conditioning)
         return out.reshape(z.shape), log_det.reshape(z.shape[:-1])
 
 
