@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from flowvi.flows.flow import check_size
 from flowvi.flows.networks import Conditioner, NetworkFlow, check_sizes
-from flowvi.flows.parameters import STARTS, check_word
+from flowvi.flows.parameters import check_word
+from flowvi.flows.registry import STARTS
 
 __all__ = ["NICE", "PermutationCoupling", "RotationCoupling"]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from flowvi.errors import ConfigError, ContextError
 from flowvi.flows.flow import Chain, Flow, Link, check_size
+from flowvi.flows.registry import STARTS
 
 __all__ = [
     "AmortisedParameters",
@@ -19,8 +20,6 @@ __all__ = [
     "check_word",
     "triangle",
 ]
-
-STARTS = "identity", "xavier", "normal"
 
 
 class ParametricChain(Chain, Protocol):

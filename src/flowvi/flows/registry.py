@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from flowvi.errors import ConfigError
 
-__all__ = ["FAMILIES", "Family", "Number", "Option", "Sizes", "Whole", "Words", "check_options", "family"]
+__all__ = ["FAMILIES", "STARTS", "Family", "Number", "Option", "Sizes", "Whole", "Words", "check_options", "family"]
 
 
 class Values(Protocol):
@@ -133,8 +133,8 @@ _PARAMETERS = Option(
     Words(("auto", "amortised", "static")),
     "where the layers' parameters come from; auto: the context, if any",
 )
-_STARTS = "identity", "xavier", "normal"
-_INIT = Option("identity", Words(_STARTS), "how the parameters start")
+STARTS = "identity", "xavier", "normal"
+_INIT = Option("identity", Words(STARTS), "how the parameters start")
 _SOURCE = {"parameters": _PARAMETERS, "init": _INIT}
 _HIDDEN = Option((64, 64), Sizes(), "units of each hidden layer")
 
