@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from flowvi.flows.audit.findings import Finding
+from flowvi.flows.audit.maps import LARGEST
 from flowvi.flows.audit.states import Setting
 from flowvi.flows.flow import Flow, Link
 from flowvi.flows.parameters import ParametricChain
@@ -91,23 +92,37 @@ def _differences(score: Any, at: list[Tensor], way: list[Tensor]) -> tuple[Tenso
 def reach(setting: Setting, dtype: torch.dtype) -> Finding:
     """Gradients of push and of log_prob are finite for every number; those of log_prob are 0 for none.
 
-    The last at moderate parameters in float64, except for numbers that are declared `idle`.
+    The last at moderate parameters in float64, except for numbers that are declared `idle`. In float32 those of
+    log_prob are counted as beyond where it passes 1e15 there or in float64: a sample's rounding is magnified as far.
     """
+    pushed, scored, largest = _reached(setting, dtype)
+    infinite = _infinite(pushed) + _infinite(scored)
+    count = sum(value.numel() for value in scored.values())
+    narrow = infinite and dtype != torch.float64
+    if narrow and max(_reached(setting, torch.float64)[2], largest) > LARGEST**0.5:
+        return Finding.count(_infinite(pushed), count, "gradients of push are not finite", _infinite(scored))
+    if infinite or setting.state != "moderate" or dtype != torch.float64:
+        return Finding.count(infinite, count, f"{infinite} gradients are not finite")
+    exempt = idle(setting.flow(dtype))
+    dead = {name: int(((g == 0) & ~exempt[name]).sum()) for name, g in scored.items()}
+    names = ", ".join(f"{number} of {name}" for name, number in dead.items() if number)
+    return Finding.count(sum(dead.values()), count, f"gradients are 0: {names}")
+
+
+def _reached(setting: Setting, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
+    """The gradients of push, those of log_prob at the samples, and the largest log_prob."""
     flow, context = setting.flow(dtype), setting.contexts(_CONTEXTS, dtype)
     q = flow(context)
     noise = setting.draw("reach", 4 * _CONTEXTS, *q.batch_shape, setting.features).to(dtype)
     weights = setting.draw("weights", *noise.shape).to(dtype)
     z, log_q = q.push(noise)
     pushed = _gradients(flow, (log_q * weights[..., 0]).sum() + (z * weights).sum())
-    scored = _gradients(flow, (flow(context).log_prob(z.detach()) * weights[..., 0]).sum())
-    infinite = sum(int((~g.isfinite()).sum()) for g in (*pushed.values(), *scored.values()))
-    count = sum(value.numel() for value in scored.values())
-    if infinite or setting.state != "moderate" or dtype != torch.float64:
-        return Finding.count(infinite, count, f"{infinite} gradients are not finite")
-    exempt = idle(flow)
-    dead = {name: int(((g == 0) & ~exempt[name]).sum()) for name, g in scored.items()}
-    names = ", ".join(f"{number} of {name}" for name, number in dead.items() if number)
-    return Finding.count(sum(dead.values()), count, f"gradients are 0: {names}")
+    log_prob = flow(context).log_prob(z.detach())
+    return pushed, _gradients(flow, (log_prob * weights[..., 0]).sum()), log_prob.detach().abs().max().item()
+
+
+def _infinite(gradients: dict[str, Tensor]) -> int:
+    return sum(int((~g.isfinite()).sum()) for g in gradients.values())
 
 
 def _gradients(flow: Flow, loss: Tensor) -> dict[str, Tensor]:

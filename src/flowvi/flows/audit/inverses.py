@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flowvi.flows.audit.findings import Finding
-from flowvi.flows.audit.maps import apply, condition, jacobians, layers, log_normal, through
+from flowvi.flows.audit.maps import LARGEST, LARGEST_LOG_DET, apply, condition, jacobians, layers, log_normal, through
 from flowvi.flows.audit.states import POINTS, Setting
 from flowvi.flows.networks import LayerChain
 
@@ -83,10 +83,12 @@ def back_and_there(setting: Setting, dtype: torch.dtype) -> Finding:
     y = _values(setting).to(dtype)
     z, back = through(q.parts, "inverse", y)
     again, forth = through(q.parts, "forward", z)
-    expected, jacobian = _preimages(setting)
+    expected, exact_log_det, jacobian = _preimages(setting)
     kappa = condition(jacobian)
-    # far points of a map that shrinks may have preimages that no float32 holds
-    good = _judged(kappa, dtype) | (~z.isfinite().all(-1) & (expected.abs().amax(-1) < 1e30))
+    # far points of a map that shrinks may have preimages that no float32 holds, or no float64
+    held = exact_log_det.abs() < LARGEST_LOG_DET
+    held &= (expected.abs().amax(-1) < LARGEST) | (dtype == torch.float64)
+    good = _judged(kappa, dtype) | (~z.isfinite().all(-1) & held)
     size = torch.linalg.matrix_norm(torch.where(jacobian.isfinite(), jacobian, 0.0), 2)
     opaque = any(part.chain.conditioning_dims != 2 and not isinstance(part.chain, LayerChain) for part in q.parts)
     size = size.clamp_min(1) if setting.length > 8 or opaque else (size / 100).clamp_min(1)
@@ -102,12 +104,12 @@ def _values(setting: Setting) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _preimages(setting: Setting) -> tuple[Tensor, Tensor]:
-    """The values' preimages in float64, and ∂z/∂noise there: where float32 says they are, it may be another."""
+def _preimages(setting: Setting) -> tuple[Tensor, Tensor, Tensor]:
+    """The values' preimages in float64, the log-determinant and ∂z/∂noise there: float32 may say another."""
     q = setting.q(torch.float64)
-    z, _ = through(q.parts, "inverse", _values(setting).double())
+    z, log_det = through(q.parts, "inverse", _values(setting).double())
     jacobian = jacobians(lambda rows: through(q.parts, "forward", rows)[0], z)
-    return z, jacobian * q.base_log_scale.exp()
+    return z, log_det.nan_to_num(0.0), jacobian * q.base_log_scale.exp()
 
 
 def own_samples(setting: Setting, dtype: torch.dtype) -> Finding:

@@ -11,7 +11,10 @@ from torch import Tensor
 from flowvi.flows.flow import FlowDistribution, Part
 from flowvi.flows.networks import LayerChain
 
-__all__ = ["apply", "condition", "jacobians", "layers", "log_normal", "through"]
+__all__ = ["LARGEST", "LARGEST_LOG_DET", "apply", "condition", "jacobians", "layers", "log_normal", "through"]
+
+# beyond, in float64, no float32 can be asked for; and beyond, along one direction, no float64
+LARGEST, LARGEST_LOG_DET = 1e30, 600.0
 
 
 def apply(part: Part, direction: str, z: Tensor) -> tuple[Tensor, Tensor]:

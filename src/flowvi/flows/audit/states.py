@@ -18,6 +18,7 @@ __all__ = ["POINTS", "Setting", "randomise", "setting", "states", "train"]
 
 POINTS = 16
 _UPDATES, _BATCH, _CONTEXTS, _LEARNING_RATE = 100, 16, 4, 0.02
+_LONGEST = 8
 
 
 def states(subject: Subject) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ class Setting:
             init = {"init": self.state} if self.state in self.subject.inits else {}
             flow = self.subject.build(self.features, self.length, **init)
             if self.state == "trained":
-                train(flow)
+                train(flow, self.length)
             elif self.state in ("moderate", "large"):
                 # sums over K layers are alike whatever K
                 randomise(flow, (3.0 if self.state == "large" else 0.5) / max(self.length, 1) ** 0.5)
@@ -124,11 +125,12 @@ def randomise(flow: Flow, size: float) -> None:
 
 
 @torch.enable_grad()
-def train(flow: Flow) -> None:
+def train(flow: Flow, length: int) -> None:
     """A short training by the reverse Kullback-Leibler divergence to a target that is far from Gaussian."""
     context = torch.randn(_CONTEXTS, flow.context) if flow.context else None
     shift = 0.0 if context is None else context[:, :1]
-    optimiser = torch.optim.Adam(flow.parameters(), _LEARNING_RATE)
+    # sums over K layers move alike whatever K
+    optimiser = torch.optim.Adam(flow.parameters(), _LEARNING_RATE * min(1.0, _LONGEST / max(length, 1)))
     for _ in range(_UPDATES):
         z, log_q = flow(context).rsample_and_log_prob((_BATCH,))
         loss = (log_q - _log_target(z - shift)).mean()
@@ -136,6 +138,8 @@ def train(flow: Flow) -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(flow.parameters(), 10.0)
         optimiser.step()
+    if not all(value.isfinite().all() for value in flow.parameters()):
+        raise ArithmeticError("training ended at parameters that are not finite")
 
 
 def _log_target(z: Tensor) -> Tensor:
