@@ -1,22 +1,23 @@
-"""Time flowvi beside the earlier reproduction's program: `python -m benchmarks [key=value …]`.
+"""Measure flowvi beside others: `python -m benchmarks [PART …] [key=value …]`.
 
-What is measured, on the CPU, in one process:
+The parts, each of which can be named alone; without a name, all but the last run, in about a quarter of an hour on two
+cores, and want the machine for themselves (the load average before and after is kept):
 
-- **training step**: one update on a batch of 100 images of MNIST, K = 0, 10, 40, 80.  For flowvi it is the
-  whole step that `flowvi train` runs: taking the batch out of the data set, free energy, gradient, guard
-  against numbers that are not finite, clipping, optimiser.  For the earlier program it is forward, backward
-  and optimiser on a batch that lies ready as floats: its way of reading images, which is slow, is left out.
-- **−ln p(x)**: time for each test image at S = 200 importance samples, K = 0 and 80.  For flowvi it is the
-  evaluation that `flowvi test` runs (which gives the free energy and the effective sample size as well); for
-  the earlier program its estimate of −ln p(x) alone, one image at a time, as it does it.
+- chain: the planar chain alone, forward and backward, beside its own reference, torch.compile, pyro, normflows, flowjax
+- others: radial, Householder and RealNVP beside those of pyro, normflows, nflows and zuko
+- step: the training step beside the earlier program, pyro's flow in the same model, and the floor
+- likelihood: −ln p(x) beside the same, and the decoder's matrix products
+- growth: time and peak memory against K, D, batch and S
+- startup: imports and the first step
+- flows: flowvi's families beside one another (ten minutes; `python -m benchmarks.flows --help`)
+- report: measures nothing; the targets' table and the figure from the files
 
-The earlier program is drawcodeboy/Normalizing-Flow v1.0.0, re-implemented plainly in `benchmarks/earlier.py`.
-It and flowvi take turns, block by block (`benchmarks/measure.py`).  The table gives medians, with quartiles
-in brackets; the ratio is earlier / flowvi, the median over the pairs of blocks.  It takes a few minutes on
-two cores and wants the machine for itself: the load average before and after is kept with the result.
+In each part all contenders take turns in one run (`benchmarks/measure.py`); the table gives medians, with quartiles in
+brackets. Others are installed by `benchmarks/requirements.txt`; one that is not is reported and left out.
 
-flowvi's settings are those of the preset; overrides such as `training.protocol=paper` change them.  All of
-it, with the machine, the versions and the configs, is written to `benchmarks/results/foundation.json`.
+torch.compile needs minutes for its sizes, once: `--prepare` runs everything a few times and writes nothing, so that the
+run after it spends no time on compilers. flowvi's settings are those of the preset; overrides such as
+`training.protocol=paper` change them, and the results then go to a folder of that name.
 """
 
 from __future__ import annotations
@@ -24,106 +25,114 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.foundation import BATCH, Contest, Effort
-from benchmarks.measure import Duel, Spread, circumstances, load
+from benchmarks import flows, targets
+from benchmarks.foundation import foundation
+from benchmarks.measure import usable_cores
+from benchmarks.settings import Settings
 from flowvi.errors import FlowviError
-from flowvi.experiments.config import parse_overrides
+from flowvi.experiments.config import parse_overrides, resolve
 
-RESULTS = Path(__file__).parent / "results" / "foundation.json"
-BRIEF = Effort(pairs=4, steps=3, test_pairs=2, images=20)
+RESULTS = Path(__file__).parent / "results"
+PARTS = "chain", "others", "step", "likelihood", "growth", "startup"
+FIGURE = "benchmarks"
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure, print the table, write the file; returns the exit status."""
+    """Measure, print, write the files; returns the exit status."""
     options = _parser().parse_args(words)
-    torch.set_num_threads(options.threads)
-    effort = BRIEF if options.brief else Effort()
+    names = [word for word in options.words if "=" not in word]
+    if unknown := sorted({*names} - {*PARTS, "flows", "report"}):
+        print(f"benchmarks: no part {unknown[0]!r}: there are {', '.join(PARTS)}, flows and report", file=sys.stderr)
+        return 1
     try:
-        record = measure(options.overrides, effort, options.train, options.test)
+        overrides = parse_overrides([word for word in options.words if "=" in word])
+        resolve("dlgm.nf80.mnist", overrides)
+        out = options.out or _folder(options, overrides)
+        torch.set_num_threads(options.threads)
+        settings = Settings(options.tiny, options.prepare, options.threads, overrides)
+        return _run(names or list(PARTS), settings, out)
     except FlowviError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(_footer(record["machine"], options.out))
+
+
+def _run(names: Sequence[str], settings: Settings, out: Path) -> int:
+    for name in names:
+        if name == "flows":
+            flows.main([f"--threads={settings.threads}", f"--out={out / 'flows.json'}"])
+        elif name != "report":
+            measure: Callable[[Settings], dict[str, Any]] = import_module(f"benchmarks.{name}").measure
+            record = measure(settings)
+            if not settings.prepare:
+                _write(out / f"{name}.json", record)
+    if not settings.prepare:
+        _report(out)
     return 0
 
 
-def measure(overrides: Sequence[str], effort: Effort, train: Sequence[int], test: Sequence[int]) -> dict[str, Any]:
-    """Run the contests, printing a line as each ends, and return the record that is written."""
-    settings = parse_overrides(overrides)
-    machine = circumstances()
-    rows: list[dict[str, Any]] = []
-    configs: dict[str, Any] = {}
-    print(f"{'ms, median [quartiles]':<42}{'earlier':>24}{'flowvi':>24}{'ratio':>24}", flush=True)
-    for job, title, each in (
-        ("training_step", f"training step, batch {BATCH}", train),
-        ("evidence", f"−ln p(x) of an image, S = {effort.samples}", test),
-    ):
-        for length in each:
-            contest = Contest(length, settings, effort)
-            result: Duel = getattr(contest, job)()
-            configs[str(length)] = contest.config.to_dict()
-            rows.append({"job": job, "length": length, **result.to_dict()})
-            print(_line(f"{title}, K = {length}", result), flush=True)
-    machine["load_average_after"] = load()
-    return {
-        "unit": "ms",
-        "baseline": "drawcodeboy/Normalizing-Flow v1.0.0, re-implemented in benchmarks/earlier.py",
-        "batch": BATCH,
-        "effort": asdict(effort),
-        "overrides": settings,
-        "machine": machine,
-        "results": rows,
-        "configs": configs,
-    }
+def _report(out: Path) -> None:
+    """Everything that follows from the parts' files."""
+    records = read(out)
+    step, likelihood = records.get("step"), records.get("likelihood")
+    if step and likelihood and step["overrides"] == likelihood["overrides"]:
+        _write(out / "foundation.json", foundation(step, likelihood))
+    _write(out / "targets.json", targets.to_dicts(records))
+    print(f"\n{targets.table(records)}\n")
+    for record in records.values():
+        print(_circumstances(record))
+    if records:
+        figure = import_module("benchmarks.figure").draw(records)
+        for ending in ("svg", "png"):
+            figure.savefig(out / f"{FIGURE}.{ending}")
+    print(f"written to {out}")
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The parts' records that a folder holds."""
+    files = {name: folder / f"{name}.json" for name in PARTS}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+
+
+def _write(file: Path, record: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _folder(options: argparse.Namespace, overrides: Mapping[str, Any]) -> Path:
+    """Where results go: never in the place of others that mean more."""
+    if options.tiny:
+        return Path(tempfile.mkdtemp(prefix="flowvi-benchmarks-"))
+    return RESULTS / ",".join(f"{key}={value}" for key, value in sorted(overrides.items()))
+
+
+def _circumstances(record: Mapping[str, Any]) -> str:
+    machine = record["machine"]
+    found = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{record['part']}: {machine['processor']}, {machine['usable_cores']} cores, {machine['threads']} threads, "
+        f"Python {machine['python']}, {found}; "
+        f"load average {machine['load_average']} before, {machine['load_average_after']} after"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     summary, _, details = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of flowvi's config")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="record (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: %(default)s)")
-    parser.add_argument("--train", type=_lengths, default="0,10,40,80", metavar="K,…", help="lengths K to train")
-    parser.add_argument("--test", type=_lengths, default="0,80", metavar="K,…", help="lengths K to test")
-    parser.add_argument("--brief", action="store_true", help="few repeats, to see that it works")
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m benchmarks", None, summary, details, formatter_class=style)
+    parser.add_argument("words", nargs="*", metavar="PART|key=value", help="parts, and keys of flowvi's config")
+    parser.add_argument("--tiny", action="store_true", help="see that it runs; files in a temporary folder")
+    parser.add_argument("--prepare", action="store_true", help="fill the compilers' caches; write nothing")
+    parser.add_argument("--out", type=Path, help="folder of the files (default: benchmarks/results)")
+    parser.add_argument("--threads", type=int, default=min(2, usable_cores()), help="default: %(default)s")
     return parser
-
-
-def _lengths(text: str) -> list[int]:
-    return [int(word) for word in text.split(",") if word]
-
-
-def _line(title: str, result: Duel) -> str:
-    cells = (_text(result.earlier), _text(result.flowvi), _text(result.ratio, " ×", 2))
-    return f"{title:<42}" + "".join(f"{cell:>24}" for cell in cells)
-
-
-def _text(spread: Spread, unit: str = "", digits: int = 1) -> str:
-    median, lower, upper = (f"{value:.{digits}f}" for value in (spread.median, spread.lower, spread.upper))
-    return f"{median}{unit} [{lower}, {upper}]"
-
-
-def _footer(machine: dict[str, Any], out: Path) -> str:
-    return (
-        f"{machine['processor']}, {machine['usable_cores']} cores, {machine['threads']} threads, "
-        f"Python {machine['python']}, torch {machine['torch']}\n"
-        f"load average {machine['load_average']} before, {machine['load_average_after']} after\n"
-        f"written to {out}"
-    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import Job, Spread, circumstances, load
+from benchmarks.measure import Contest, Job, Spread, circumstances, load, take_turns
 from flowvi.experiments.assembly import load_data
 from flowvi.experiments.config import resolve
 from flowvi.experiments.engine import Engine, make_fabric
@@ -64,15 +64,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def rounds(jobs: dict[str, Job], count: int, calls: int) -> dict[str, Any]:
     """Times of each job over `count` rounds of all, in an order that turns, and its ratio to the first's."""
-    seen: dict[str, list[float]] = {name: [] for name in jobs}
-    order = list(jobs)
-    for _ in range(count):
-        for name in order:
-            seen[name].append(jobs[name].block(calls))
-        order = [*order[1:], order[0]]
-    first = seen[next(iter(jobs))]
-    ratios = {name: [a / b for a, b in zip(times, first, strict=True)] for name, times in seen.items()}
-    return {name: {"time": asdict(Spread.of(seen[name])), "ratio": asdict(Spread.of(ratios[name]))} for name in jobs}
+    times = take_turns(jobs, count, dict.fromkeys(jobs, calls))
+    contest = Contest(times, dict.fromkeys(jobs, calls))
+    first = next(iter(jobs))
+    return {
+        name: {"time": asdict(Spread.of(times[name])), "ratio": asdict(contest.ratio(name, first))} for name in jobs
+    }
 
 
 def _engine(preset: str) -> Engine:

@@ -1,10 +1,10 @@
-"""The stopwatch: contenders take turns in one process, and every number keeps its spread.
+"""The stopwatch: contenders take turns in one run, and every number keeps its spread.
 
-Two programs timed one after the other see two different machines: the clock's frequency drifts, a neighbour
-comes and goes.  Here they are timed in alternating blocks (A B, B A, A B, …) of a few calls each, after a
-warm-up of both, so that what disturbs one disturbs the other.  A block's time divided by its calls is one
-observation; the median and the quartiles of the observations are reported, and so are those of the ratios
-within each pair of blocks, which a slow drift cannot bias.
+Two programs timed one after the other see two different machines: the clock's frequency drifts, a neighbour comes and
+goes. Here all contenders are timed in rounds of one block each, in an order that turns, after a warm-up of all, so that
+what disturbs one disturbs the others. A block's time divided by its calls is one observation; the median and the
+quartiles of the observations are reported, and so are those of the ratios within each round, which a slow drift cannot
+bias. How many calls a block has and how many rounds there are follows from what the contenders cost.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
 
-import numpy as np
 import torch
+
+PACKAGES = ("flowvi", "torch", "numpy", "numba", "pyro-ppl", "normflows", "nflows", "zuko", "flowjax", "jax", "equinox")
 
 
 @dataclass(frozen=True)
@@ -42,23 +44,19 @@ class Spread:
         return cls(median, lower, upper, min(observations), max(observations), len(observations))
 
 
-@dataclass(frozen=True)
-class Duel:
-    """Two contenders at the same job. Times are milliseconds for each unit of work."""
+class Contender(Protocol):
+    """What can be timed; `units` are what one call does, such as images."""
 
-    earlier: Spread
-    flowvi: Spread
-    ratio: Spread
-    """earlier / flowvi within each pair of blocks: above 1 where flowvi is the faster."""
+    units: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain nested numbers, for JSON."""
-        return asdict(self)
+    def block(self, calls: int) -> float:
+        """Milliseconds for each unit over a block of `calls` calls."""
+        ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """Work to time: `run` does `units` units of it (steps, images) in one call."""
+    """Work in this process: `run` does `units` units of it (steps, images) in one call."""
 
     run: Callable[[], object]
     units: int = 1
@@ -71,33 +69,81 @@ class Job:
         return 1e3 * (time.perf_counter() - start) / (calls * self.units)
 
 
-def duel(earlier: Job, flowvi: Job, *, pairs: int, calls: int = 1, warmup: int = 1) -> Duel:
-    """Time two jobs in `pairs` alternating pairs of blocks, after `warmup` blocks of each.
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure one set of contenders."""
 
-    Who goes first alternates from pair to pair.
+    budget: float = 4.0
+    """Seconds, all rounds together; the least number of rounds is done even if they take longer."""
+    block: float = 0.03
+    """Seconds of one block, at least one call."""
+    least: int = 5
+    """Rounds."""
+    most: int = 31
+    slow: float = 60.0
+    """Seconds of a call above which a contender takes part in two rounds only, whatever the others do."""
 
-    Args:
-        earlier: the baseline's job.
-        flowvi: ours.
-        pairs: observations of each, at least 2.
-        calls: calls of `run` in a block.
-        warmup: blocks of each that are not counted.
+
+LONG = 5.0
+TINY = Effort(budget=0.0, block=0.0, least=2, most=2)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Times of contenders that took turns: milliseconds for each unit, an entry for each round from the first."""
+
+    times: Mapping[str, Sequence[float]]
+    calls: Mapping[str, int]
+
+    def ratio(self, over: str, under: str) -> Spread:
+        """Of one's time to another's, within each round that both took part in."""
+        return Spread.of([a / b for a, b in zip(self.times[over], self.times[under], strict=False)])
+
+    def to_dict(self, *baselines: str) -> dict[str, Any]:
+        """Plain nested numbers; the ratios of all times to those of each baseline, where it took part."""
+        return {
+            "rounds": max(map(len, self.times.values())),
+            "calls": dict(self.calls),
+            "times": {name: asdict(Spread.of(each)) for name, each in self.times.items()},
+            "ratios": {
+                under: {name: asdict(self.ratio(name, under)) for name in self.times if name != under}
+                for under in baselines
+                if under in self.times
+            },
+        }
+
+
+def compete(contenders: Mapping[str, Contender], effort: Effort) -> Contest:
+    """Time the contenders in rounds, each a block of every one. Who goes first turns from round to round.
+
+    A contender of many short calls makes one that is not counted before each block, so that it does not pay for what
+    the one before it left in the caches.
     """
-    if pairs < 2:
-        raise ValueError(f"pairs = {pairs}: expected at least 2, since a spread is reported")
-    for _ in range(warmup):
-        earlier.block(calls)
-        flowvi.block(calls)
-    theirs, ours = [], []
-    for pair in range(pairs):
-        if pair % 2:
-            ours.append(flowvi.block(calls))
-            theirs.append(earlier.block(calls))
-        else:
-            theirs.append(earlier.block(calls))
-            ours.append(flowvi.block(calls))
-    ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-    return Duel(Spread.of(theirs), Spread.of(ours), Spread.of(ratios))
+    costs = {name: 1e-3 * job.block(1) * job.units for name, job in contenders.items()}
+    # the first call may have had something to set up; one of many seconds has shown its cost
+    costs.update({n: 1e-3 * job.block(1) * job.units for n, job in contenders.items() if costs[n] < LONG})
+    calls = {name: max(1, round(effort.block / cost)) for name, cost in costs.items()}
+    slow = {name for name in contenders if costs[name] > effort.slow}
+    cost = sum(costs[name] * calls[name] for name in contenders if name not in slow) or max(costs.values())
+    rounds = min(max(int(effort.budget / cost), effort.least), effort.most)
+    return Contest(take_turns(contenders, rounds, calls, slow), calls)
+
+
+def take_turns(
+    contenders: Mapping[str, Contender], rounds: int, calls: Mapping[str, int], slow: Collection[str] = ()
+) -> dict[str, list[float]]:
+    """Milliseconds for each unit in each round, of which the slow ones take part in the first two only."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders)
+    for turn in range(rounds):
+        for name in order:
+            if turn >= 2 and name in slow:
+                continue
+            if calls[name] > 1:
+                contenders[name].block(1)
+            times[name].append(contenders[name].block(calls[name]))
+        order = [*order[1:], order[0]]
+    return times
 
 
 def circumstances() -> dict[str, Any]:
@@ -107,14 +153,28 @@ def circumstances() -> dict[str, Any]:
         "architecture": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "usable_cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load_average": load(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": np.__version__,
+        "numpy": version("numpy"),
+        "versions": {name: found for name in PACKAGES if (found := installed(name))},
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def installed(package: str) -> str | None:
+    """Its version, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load() -> float | None:

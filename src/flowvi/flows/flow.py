@@ -136,7 +136,8 @@ class DiagonalGaussian(nn.Module):
 
     def forward(self, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and ln σ, each (batch…, features)."""
-        both = self.location if context is None else self.head(context)
+        # under autocast the head is a network's, and gives bfloat16
+        both = self.location if context is None else self.head(context).to(self.head.weight.dtype)
         mean, log_scale = both.chunk(2, dim=-1)
         return mean, log_scale
 

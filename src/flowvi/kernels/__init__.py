@@ -1,21 +1,48 @@
-"""Chains as single calls. `reference` is the definition, in plain torch; fused kernels must equal it."""
+"""Chains as single calls, and maxout. `reference` defines the chains, in plain torch; fused kernels must equal it."""
 
 from __future__ import annotations
 
-from flowvi.kernels.reference import (
-    householder_forward,
-    householder_inverse,
-    planar_forward,
-    planar_inverse,
-    radial_forward,
-    radial_inverse,
-)
+from torch import Tensor
+
+from flowvi.kernels.fused import chain
+from flowvi.kernels.maxout import maxout
 
 __all__ = [
     "householder_forward",
     "householder_inverse",
+    "maxout",
     "planar_forward",
     "planar_inverse",
     "radial_forward",
     "radial_inverse",
 ]
+
+
+def planar_forward(z: Tensor, parameters: Tensor, invertibility: str, h: str = "tanh") -> tuple[Tensor, Tensor]:
+    """See `reference.planar_forward`."""
+    return chain("planar", z, parameters, (False, invertibility == "centred", h == "leaky_relu"))
+
+
+def planar_inverse(z: Tensor, parameters: Tensor, invertibility: str, h: str = "tanh") -> tuple[Tensor, Tensor]:
+    """See `reference.planar_inverse`."""
+    return chain("planar", z, parameters, (True, invertibility == "centred", h == "leaky_relu"))
+
+
+def radial_forward(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """See `reference.radial_forward`."""
+    return chain("radial", z, parameters)
+
+
+def radial_inverse(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """See `reference.radial_inverse`."""
+    return chain("radial", z, parameters, (True, False, False))
+
+
+def householder_forward(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """See `reference.householder_forward`."""
+    return chain("householder", z, parameters)
+
+
+def householder_inverse(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """See `reference.householder_inverse`."""
+    return chain("householder", z, parameters, (True, False, False))

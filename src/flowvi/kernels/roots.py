@@ -33,7 +33,13 @@ def planar_root(target: Tensor, log_slack: Tensor) -> Tensor:
 
 def leaky_root(target: Tensor, log_slack: Tensor) -> Tensor:
     """The a that solves `a + c·h(a) = target`, h the leaky ReLU: target/(1 + c) above 0, target/(1 + LEAK·c) below."""
-    return torch.where(target >= 0, target * (-log_slack).exp(), target / (1 + LEAK * torch.expm1(log_slack)))
+    above = target >= 0
+    # where a branch is not taken its infinite slope would make the gradient NaN
+    return torch.where(
+        above,
+        target * (-torch.where(above, log_slack, 0.0)).exp(),
+        target / (1 + LEAK * torch.expm1(torch.where(above, 0.0, log_slack))),
+    )
 
 
 def _solve(target: Tensor, log_slack: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from flowvi.errors import ShapeError
+from flowvi.kernels import maxout
 
 __all__ = ["Decoder", "Encoder", "Maxout"]
 
@@ -37,10 +38,7 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, inputs) -> (…, outputs)."""
-        grouped = self.linear(x).unflatten(-1, self.groups)
-        # max keeps one index an output for the backward pass; amax is faster but splits ties by a mask
-        out: Tensor = grouped.max(-2).values if grouped.requires_grad else grouped.amax(-2)
-        return out
+        return maxout(self.linear(x).unflatten(-1, self.groups))
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,79 @@
+"""Maxout: the largest of each group of units, with a gradient that goes to it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from flowvi.kernels.choice import fuses
+
+__all__ = ["maxout"]
+
+torch.library.define("flowvi::maxout", "(Tensor units) -> (Tensor, Tensor)")
+torch.library.define("flowvi::maxout_gradient", "(Tensor grad, Tensor winner, int window) -> Tensor")
+
+
+def maxout(units: Tensor) -> Tensor:
+    """(…, window, outputs) -> (…, outputs); of equals the first wins.
+
+    Example:
+        >>> maxout(torch.tensor([[1.0, 5.0], [2.0, 4.0]]))
+        tensor([2., 5.])
+    """
+    if not fuses(units, units) or units.device.type != "cpu":
+        # max keeps one index an output for the backward pass; amax is faster but splits ties by a mask
+        largest: Tensor = units.max(-2).values if units.requires_grad else units.amax(-2)
+        return largest
+    return _apply(units.contiguous().flatten(0, -3) if units.dim() > 2 else units[None]).view(
+        *units.shape[:-2], units.shape[-1]
+    )
+
+
+@torch.library.impl("flowvi::maxout", "cpu")
+def _run(units: Tensor) -> tuple[Tensor, Tensor]:
+    largest, winner = (units.new_empty(len(units), units.shape[-1]) for _ in range(2))
+    import_module("flowvi.kernels.cpu").on_rows("maxout", "run", [units, largest[:, None], winner[:, None]])
+    return largest, winner
+
+
+@torch.library.impl("flowvi::maxout_gradient", "cpu")
+def _gradient(grad: Tensor, winner: Tensor, window: int) -> Tensor:
+    by_units = grad.new_empty(len(grad), window, grad.shape[-1])
+    arrays = [grad.contiguous()[:, None], winner[:, None], by_units]
+    import_module("flowvi.kernels.cpu").on_rows("maxout", "gradient", arrays)
+    return by_units
+
+
+@torch.library.register_fake("flowvi::maxout")  # type: ignore[untyped-decorator]
+def _(units: Tensor) -> tuple[Tensor, Tensor]:
+    largest = units.new_empty(len(units), units.shape[-1])
+    return largest, torch.empty_like(largest)
+
+
+@torch.library.register_fake("flowvi::maxout_gradient")  # type: ignore[untyped-decorator]
+def _(grad: Tensor, winner: Tensor, window: int) -> Tensor:
+    return grad.new_empty(len(grad), window, grad.shape[-1])
+
+
+class _Maxout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, units: Tensor) -> Tensor:
+        largest, winner = torch.ops.flowvi.maxout(units)
+        ctx.save_for_backward(winner)
+        ctx.window = units.shape[1]
+        return cast(Tensor, largest)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (winner,) = ctx.saved_tensors
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # a gradient of the gradient is wanted
+            places = torch.arange(ctx.window, dtype=grad.dtype)[:, None]
+            return torch.where(winner[:, None] == places, grad[:, None], 0.0)
+        return cast(Tensor, torch.ops.flowvi.maxout_gradient(grad, winner, ctx.window))
+
+
+_apply = cast(Callable[[Tensor], Tensor], _Maxout.apply)
