@@ -114,7 +114,10 @@ def test_derivatives_of_the_first_and_second_order(family: str, options: Options
 @pytest.mark.parametrize("family", SIZES)
 def test_tensors_without_order_in_memory_and_without_entries(family: str, dtype: torch.dtype) -> None:
     size = SIZES[family](4)
-    z, parameters = torch.randn(4, 3, 2, dtype=dtype).mT.transpose(0, 2), torch.randn(size, 3, 3, dtype=dtype).T
+    z, parameters = (
+        torch.randn(4, 3, 2, dtype=dtype).mT.transpose(0, 2),
+        torch.randn(size, 3, 3, dtype=dtype).permute(2, 1, 0),
+    )
     assert not z.is_contiguous() and not parameters.is_contiguous()
     expected = chain(family, z.contiguous(), parameters.contiguous())
     for found, want in zip(chain(family, z, parameters), expected, strict=True):

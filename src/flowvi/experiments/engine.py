@@ -20,7 +20,7 @@ from flowvi.data import Dataset, epoch_order
 from flowvi.errors import ConfigError, NonFiniteError
 from flowvi.experiments.assembly import assemble, choose_device
 from flowvi.experiments.config import Config
-from flowvi.inference import annealing_weight, free_energy
+from flowvi.inference import RMSprop, annealing_weight, free_energy
 from flowvi.models import DLGM
 
 __all__ = ["Engine", "make_fabric"]
@@ -230,5 +230,5 @@ def _optimiser(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     training = config.training
     parameters: Iterable[nn.Parameter] = model.parameters()
     if training.optimiser == "rmsprop":
-        return torch.optim.RMSprop(parameters, training.learning_rate, momentum=training.momentum, foreach=True)
+        return RMSprop(parameters, training.learning_rate, momentum=training.momentum, foreach=True)
     return torch.optim.Adam(parameters, training.learning_rate, fused=True)

@@ -1,4 +1,4 @@
-"""Inference: free energy, annealing and evidence, for any model with `log_joint` and `posterior`."""
+"""Inference: free energy, annealing, the paper's optimiser, evidence, for any model with `log_joint` and `posterior`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from flowvi.inference import supports
     from flowvi.inference.evidence import Evidence, importance_sampling
     from flowvi.inference.objective import FreeEnergy, annealing_weight, free_energy
+    from flowvi.inference.rmsprop import RMSprop
 
-__all__ = ["Evidence", "FreeEnergy", "annealing_weight", "free_energy", "importance_sampling", "supports"]
+__all__ = ["Evidence", "FreeEnergy", "RMSprop", "annealing_weight", "free_energy", "importance_sampling", "supports"]
 
 _HOMES = {
     "Evidence": "flowvi.inference.evidence",
     "FreeEnergy": "flowvi.inference.objective",
+    "RMSprop": "flowvi.inference.rmsprop",
     "annealing_weight": "flowvi.inference.objective",
     "free_energy": "flowvi.inference.objective",
     "importance_sampling": "flowvi.inference.evidence",

@@ -1,4 +1,4 @@
-"""Chains as single calls, and maxout. `reference` defines the chains, in plain torch; fused kernels must equal it."""
+"""Chains as single calls, defined by `reference` in plain torch, which fused kernels must equal; maxout and RMSprop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from torch import Tensor
 
 from flowvi.kernels.fused import chain
 from flowvi.kernels.maxout import maxout
+from flowvi.kernels.rmsprop import rmsprop_, takes_rmsprop
 
 __all__ = [
     "householder_forward",
@@ -15,6 +16,8 @@ __all__ = [
     "planar_inverse",
     "radial_forward",
     "radial_inverse",
+    "rmsprop_",
+    "takes_rmsprop",
 ]
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from flowvi.kernels.cpu import householder, maxout, planar, radial
+from flowvi.kernels.cpu import householder, maxout, planar, radial, rmsprop
 from flowvi.kernels.cpu.team import launch
 from flowvi.kernels.fused import empty
 
-__all__ = ["gradient", "on_rows", "run"]
+__all__ = ["gradient", "on_rows", "run", "update"]
 
 _FAMILIES = {"planar": planar, "radial": radial, "householder": householder}
 _ITEMS = 32  # an item of work is a row of parameters with one of `chunks` shares of its points
@@ -50,6 +50,14 @@ def on_rows(module: str, name: str, tensors: list[Tensor]) -> None:
     body: Callable[[torch.dtype], int] = getattr({"maxout": maxout}[module], name)
     work = max(each.numel() for each in tensors)
     launch(body(tensors[0].dtype), len(tensors[0]), 1, (0, 0, 0), [each.numpy() for each in tensors], work)
+
+
+def update(tensors: list[Tensor], rates: Sequence[float]) -> None:
+    """A step of RMSprop on flat tensors, (1, 1, n)."""
+    size = tensors[0].numel()
+    chunks = min(size, _ITEMS)
+    arrays = [each.numpy() for each in (*tensors, torch.tensor([[rates]], dtype=torch.float64))]
+    launch(rmsprop.update(tensors[0].dtype), chunks, chunks, (0, 0, 0), arrays, 4 * size)
 
 
 def _chunks(z: Tensor) -> int:

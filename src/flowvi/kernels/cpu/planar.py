@@ -153,12 +153,6 @@ def run(data):
     entries = np.empty((length, 6))
     for item in range(first, last):
         row, start, stop = taken(item, rows, chunks, points)
-        for k in range(length):
-            layer = parameters[row, k]
-            _constrain(layer[:features], layer[features : 2 * features], centred, entries[k], u_hat[k])
-        if item < rows and entries_kept.shape[0] > 0:
-            for k in range(length):
-                copy(entries[k], entries_kept[row, k])
         for n in range(start, stop):
             y = out[n, row]
             copy(z[n, row], y)
@@ -166,6 +160,8 @@ def run(data):
             for step in range(length):
                 k = length - 1 - step if inverse else step
                 w, entry = parameters[row, k], entries[k]
+                if n == start:  # here, not before: it fills the time for which each layer waits for the last
+                    _constrain(w[:features], w[features : 2 * features], centred, entry, u_hat[k])
                 along = dot(w[:features], y)
                 if inverse:
                     a = real(_root(float(along) + float(w[2 * features]), entry[SLACK], leaky))
@@ -186,6 +182,9 @@ def run(data):
                 else:
                     total += _log_determinant(h, slope, entry, centred, leaky)
             log_det[n, row, 0] = total + math.log(product)
+        if item < rows and entries_kept.shape[0] > 0:
+            for k in range(length):
+                copy(entries[k], entries_kept[row, k])
 
 
 @kernel
@@ -207,15 +206,15 @@ def gradient(data):
         row, start, stop = taken(item, rows, chunks, points)
         sums = grad_parameters[item]
         clear(sums)
-        for k in range(length):
-            layer = parameters[row, k]
-            _shift(layer[:features], layer[features : 2 * features], entries[row, k], u_hat[k])
-            by_slack[k] = 0.0
         for n in range(start, stop):
             g, y, by_log_det = grad_z[n, row], z[n, row], float(grad_log_det[n, row, 0])
             copy(grad_out[n, row], g)
             for step in range(length):
                 k = length - 1 - step if inverse else step
+                layer = parameters[row, k]
+                if n == start:
+                    _shift(layer[:features], layer[features : 2 * features], entries[row, k], u_hat[k])
+                    by_slack[k] = 0.0
                 if step == 0:
                     copy(y, way[k])
                 activations[k, 0], activations[k, 1] = _activation(float(saved[n, row, k]), leaky)
@@ -237,9 +236,8 @@ def gradient(data):
                     total[features + i] += height * g[i]
                     g[i] += along * w[i]
                 total[2 * features] += along
-        for k in range(length):
-            layer = parameters[row, k]
-            _unconstrain(layer[:features], layer[features : 2 * features], entries[row, k], by_slack[k], sums[k])
+                if n == stop - 1:
+                    _unconstrain(w[:features], w[features : 2 * features], entry, by_slack[k], total)
 
 
 @inlined
