@@ -84,7 +84,7 @@ def _report(out: Path) -> None:
     step, likelihood = records.get("step"), records.get("likelihood")
     if step and likelihood and step["overrides"] == likelihood["overrides"]:
         _write(out / "foundation.json", foundation(step, likelihood))
-    _write(out / "targets.json", targets.to_dicts(records))
+    _write(out / "targets.json", {"targets": targets.to_dicts(records)})
     print(f"\n{targets.table(records)}\n")
     for record in records.values():
         print(_circumstances(record))

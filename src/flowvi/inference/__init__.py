@@ -1,4 +1,4 @@
-"""Inference: free energy, annealing, the paper's optimiser, evidence, for any model with `log_joint` and `posterior`."""
+"""Free energy, annealing, the paper's optimiser and evidence, for any model with `log_joint` and `posterior`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Write the README's figures from the results: `python -m flowvi.reports.readme [--check] README.md`.
 
 A block stands between `<!-- results:NAME -->` and `<!-- /results -->`, NAME being one of `BLOCKS`; what is
-between is replaced. Results are read from `results/*.jsonl` and `benchmarks/results/foundation.json`, in the
+between is replaced. Results are read from `results/*.jsonl` and `benchmarks/results/*.json`, in the
 README's folder.
 """
 
@@ -92,6 +92,21 @@ def _benchmark_table(record: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"{_conditions(record['machine'])} {note}"])
 
 
+def _targets(root: Path) -> str:
+    """Ratios of times beside what they were to reach, met or not."""
+    file = root / "benchmarks" / "results" / "targets.json"
+    if not file.exists():
+        return "*No results yet.*"
+    lines = [markdown_line(("ratio of medians", "target", "measured")), markdown_line(("---", "---:", "---:"))]
+    for each in _json(file, file.read_text(encoding="utf-8"))["targets"]:
+        figure = "not measured" if each["measured"] is None else f"{each['measured']:.3g}"
+        if each["lower"] is not None:
+            figure += f" [{each['lower']:.3g}, {each['upper']:.3g}]"
+        figure = f"**{figure}**" if each["met"] else figure
+        lines.append(markdown_line((each["text"], f"{each['sign']} {each['wanted']:g}", figure)))
+    return "\n".join([*lines, "", "Bold: reached."])
+
+
 def _conditions(machine: Mapping[str, Any]) -> str:
     told = {**dict.fromkeys(("processor", "threads", "python", "torch", "time"), ABSENT), **machine}
     return (
@@ -161,6 +176,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "threshold": partial(_comparison, "threshold"),
     "transcript": _transcript,
     "benchmarks": _benchmarks,
+    "targets": _targets,
     "families": _families,
     "flows": _flows,
 }

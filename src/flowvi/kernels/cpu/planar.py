@@ -25,22 +25,25 @@ _LEAST = 1e-300  # below, a determinant is known by its logarithm
 @inlined
 def _constrain(w, u, centred, entry, u_hat):
     """û, and the entry of the table."""
-    norm = size_of(w)
+    square = product = w.dtype.type(0)
+    for i in range(w.shape[0]):
+        square += w[i] * w[i]
+        product += w[i] * u[i]
+    norm, x = math.sqrt(float(square)), float(product)
+    if not 1e-15 < norm < 1e15:  # squares may have left the floats
+        norm, x = size_of(w), 0.0
+        for i in range(w.shape[0]):
+            x += float(w[i]) / norm * float(u[i])
+        x *= norm
     if norm == 0.0:
         entry[INVERSE_NORM] = entry[PRODUCT] = entry[GAMMA] = entry[CHANGE] = entry[RATE] = 0.0
         entry[SLACK] = 1.0
         copy(u, u_hat)
         return
-    x = 0.0
-    if 1e-15 < norm < 1e15:
-        x = float(dot(w, u))
-    else:
-        for i in range(w.shape[0]):
-            x += float(w[i]) / norm * float(u[i])
-        x *= norm
     gap, change, slack, rate = _slope_at(x, centred)
-    entry[INVERSE_NORM], entry[PRODUCT] = 1 / norm, x
-    entry[GAMMA], entry[CHANGE], entry[SLACK], entry[RATE] = gap / norm, change, slack, rate
+    inverse_norm = 1 / norm
+    entry[INVERSE_NORM], entry[PRODUCT] = inverse_norm, x
+    entry[GAMMA], entry[CHANGE], entry[SLACK], entry[RATE] = gap * inverse_norm, change, slack, rate
     _shift(w, u, entry, u_hat)
 
 

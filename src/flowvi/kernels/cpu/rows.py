@@ -32,8 +32,8 @@ def clear(rows):
 @inlined
 def dot(one, other):
     """Σ one·other, in their dtype."""
-    total = one[0] * other[0]
-    for i in range(1, one.shape[0]):
+    total = one.dtype.type(0)
+    for i in range(one.shape[0]):
         total += one[i] * other[i]
     return total
 
