@@ -5,9 +5,6 @@ d ln s/dx, so that û = u + γ·w/‖w‖; `saved` (N, R, K) keeps a = wᵀz + b
 points' dtype, but backwards of float64, in which the root is found.
 """
 
-# mypy: disallow_untyped_defs=False, disallow_untyped_calls=False, disallow_untyped_decorators=False
-# mypy: check_untyped_defs=False
-
 from __future__ import annotations
 
 from collections.abc import Sequence

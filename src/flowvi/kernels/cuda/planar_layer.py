@@ -1,8 +1,5 @@
 """One planar layer as functions of a = wᵀz + b and s = 1 + wᵀû: values, determinants, the root and gradients."""
 
-# mypy: disallow_untyped_defs=False, disallow_untyped_calls=False, disallow_untyped_decorators=False
-# mypy: check_untyped_defs=False
-
 from __future__ import annotations
 
 import triton

@@ -1,8 +1,5 @@
 """What of a planar layer depends on its parameters alone; see `flowvi.kernels.cuda.planar` for the table."""
 
-# mypy: disallow_untyped_defs=False, disallow_untyped_calls=False, disallow_untyped_decorators=False
-# mypy: check_untyped_defs=False
-
 from __future__ import annotations
 
 import math

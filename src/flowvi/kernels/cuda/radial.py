@@ -1,8 +1,5 @@
 """Chains of radial layers: values, and gradients by hand. `flowvi.kernels.reference` is the definition."""
 
-# mypy: disallow_untyped_defs=False, disallow_untyped_calls=False, disallow_untyped_decorators=False
-# mypy: check_untyped_defs=False
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -3,9 +3,6 @@
 Constants stand to the right of tensors, and have no local names: elsewhere Triton may round them to float32.
 """
 
-# mypy: disallow_untyped_defs=False, disallow_untyped_calls=False, disallow_untyped_decorators=False
-# mypy: check_untyped_defs=False
-
 from __future__ import annotations
 
 import triton

@@ -1,8 +1,5 @@
 """How points are shared out: a program takes a tile of points of one row of parameters, or several tiles in turn."""
 
-# mypy: disallow_untyped_defs=False, disallow_untyped_calls=False, disallow_untyped_decorators=False
-# mypy: check_untyped_defs=False
-
 from __future__ import annotations
 
 from dataclasses import dataclass
