@@ -14,6 +14,7 @@ from flowvi.kernels.cpu.tiles import TILE
 __all__ = ["gradient", "on_rows", "run", "update"]
 
 _FAMILIES = {"planar": planar, "radial": radial, "householder": householder}
+_MANY = 8  # points of one row for which a tile, even if there is one thread's work alone, is worth it
 _ITEMS = 32  # an item of work is a row of parameters with one of `chunks` shares of its points
 
 
@@ -28,8 +29,11 @@ def run(
     options: Sequence[int],
 ) -> None:
     """The operator `flowvi::chain`, on contiguous tensors: fills `out`, `log_det`, `saved` and `table`."""
-    chunks = min(_chunks(z), max(1, len(z) // TILE)) if len(z) >= TILE // 2 else _chunks(z)  # tiles want many points
-    _launch(_FAMILIES[family].run, options, [z, parameters, out, log_det[..., None], saved, table], chunks)
+    module, chunks = _FAMILIES[family], _chunks(z)
+    body = module.run
+    if len(z) >= _MANY and hasattr(module, "run_many"):
+        body, chunks = module.run_many, min(chunks, -(-len(z) // TILE))
+    _launch(body, options, [z, parameters, out, log_det[..., None], saved, table], chunks)
 
 
 def gradient(
@@ -55,14 +59,14 @@ def on_rows(module: str, name: str, tensors: list[Tensor]) -> None:
     """A kernel that is no chain, on contiguous tensors (rows, …, …); the first says how many rows."""
     body: Callable[[torch.dtype], int] = getattr({"maxout": maxout, "bernoulli": bernoulli}[module], name)
     work = max(each.numel() for each in tensors)
-    launch(body(tensors[0].dtype), len(tensors[0]), 1, (0, 0, 0), [each.numpy() for each in tensors], work)
+    launch(body(tensors[0].dtype), len(tensors[0]), 1, (0, 0, 0), tensors, work)
 
 
 def update(tensors: list[Tensor], rates: Sequence[float]) -> None:
     """A step of RMSprop on flat tensors, (1, 1, n)."""
     size = tensors[0].numel()
     chunks = min(size, _ITEMS)
-    arrays = [each.numpy() for each in (*tensors, torch.tensor([[rates]], dtype=torch.float64))]
+    arrays = [*tensors, torch.tensor([[rates]], dtype=torch.float64)]
     launch(rmsprop.update(tensors[0].dtype), chunks, chunks, (0, 0, 0), arrays, 4 * size)
 
 
@@ -74,4 +78,4 @@ def _chunks(z: Tensor) -> int:
 def _launch(kernel: Callable[[torch.dtype], int], options: Sequence[int], tensors: list[Tensor], chunks: int) -> None:
     z, parameters = tensors[:2]
     work = parameters.numel() + z.numel() * parameters.shape[1]
-    launch(kernel(z.dtype), chunks * z.shape[1], chunks, options, [each.numpy() for each in tensors], work)
+    launch(kernel(z.dtype), chunks * z.shape[1], chunks, options, tensors, work)

@@ -1,7 +1,7 @@
 """Chains of planar layers, compiled: values, and gradients by hand. `flowvi.kernels.reference` is the definition.
 
 Points are (N, R, D), N of them for each of R rows of parameters (R, K, 2D + 1). An item of work is a row with one of
-`chunks` shares of its points; several points of one row go through it as a tile. For each layer of a row, `table`
+`chunks` shares of its points. For each layer of a row, `table`
 (R, K, 6) keeps an entry (`planar_layer`); `saved` (N, R, K) keeps a = wᵀz + b.
 """
 
@@ -26,14 +26,12 @@ from flowvi.kernels.cpu.planar_layer import (
     root,
     shift,
 )
+from flowvi.kernels.cpu.planar_tiles import run_many
 from flowvi.kernels.cpu.rows import clear, copy, dot
 from flowvi.kernels.cpu.team import array, inlined, kernel, share, table, taken
-from flowvi.kernels.cpu.tiles import FEWEST, TILE, add_outer, gather, scatter, weigh, width
 from flowvi.kernels.roots import LEAK
 
-__all__ = ["gradient", "run"]
-
-_TOTAL, _PRODUCT, _DET, _SLOPE, _H = range(5)  # what a tile keeps of each point
+__all__ = ["gradient", "run", "run_many"]
 
 
 @kernel
@@ -43,134 +41,43 @@ def run(data):
     z, parameters, out, log_det = array(data, 0), array(data, 1), array(data, 2), array(data, 3)
     saved, entries_kept = array(data, 4), table(data, 5)
     points, rows, features = z.shape
-    length, keep = parameters.shape[1], saved.shape[0] > 0
+    length = parameters.shape[1]
+    real = z.dtype.type
     u_hat, entries = np.empty((length, features), z.dtype), np.empty((length, 6))
-    tile, sums = np.empty((features, TILE), z.dtype), np.empty((length, TILE), z.dtype)
-    heights, work = np.empty(TILE, z.dtype), np.empty((5, TILE))
     for item in range(first, last):
         row, start, stop = taken(item, rows, chunks, points)
-        n = start
-        while n < stop:
-            count = min(stop - n, TILE) if stop - n >= FEWEST else 1
-            layers, fresh = parameters[row], n == start
-            if count == 1:
-                y = out[n, row]
-                copy(z[n, row], y)
-                log_det[n, row, 0] = _alone(layers, inverse, centred, leaky, fresh, u_hat, entries, y, sums)
-            else:
-                gather(z, row, n, count, tile)
-                _together(
-                    layers, inverse, centred, leaky, fresh, u_hat, entries, tile, width(count), sums, heights, work
-                )
-                scatter(tile, out, row, n, count)
-                for t in range(count):
-                    log_det[n + t, row, 0] = work[_TOTAL, t] + math.log(work[_PRODUCT, t])
-            if keep:
-                scatter(sums, saved, row, n, count)
-            n += count
+        for n in range(start, stop):
+            y = out[n, row]
+            copy(z[n, row], y)
+            total, product = 0.0, 1.0
+            for step in range(length):
+                k = length - 1 - step if inverse else step
+                w, entry = parameters[row, k], entries[k]
+                if n == start:  # here, not before: it fills the time for which each layer waits for the last
+                    constrain(w[:features], w[features : 2 * features], centred, entry, u_hat[k])
+                along = dot(w[:features], y)
+                if inverse:
+                    a = real(root(float(along) + float(w[2 * features]), entry[SLACK], leaky))
+                else:
+                    a = along + w[2 * features]
+                h, slope = activation(a, leaky)
+                change = real(-h if inverse else h)
+                for i in range(features):
+                    y[i] += change * u_hat[k, i]
+                if saved.shape[0] > 0:
+                    saved[n, row, k] = a
+                det = determinant(float(a), h, slope, entry[SLACK], leaky)
+                if not det < LEAST:
+                    product *= det
+                    if not 1e-150 < product < 1e150:
+                        total += math.log(product)
+                        product = 1.0
+                else:
+                    total += log_determinant(h, slope, entry, centred, leaky)
+            log_det[n, row, 0] = total + math.log(product)
         if item < rows and entries_kept.shape[0] > 0:
             for k in range(length):
                 copy(entries[k], entries_kept[row, k])
-
-
-@inlined
-def _alone(layers, inverse, centred, leaky, fresh, u_hat, entries, y, a):
-    """One point through the layers, in place; a = wᵀz + b of each, (K, 1…). Gives the log-determinant."""
-    length, features = u_hat.shape
-    real = y.dtype.type
-    total, product = 0.0, 1.0
-    for step in range(length):
-        k = length - 1 - step if inverse else step
-        w, entry = layers[k], entries[k]
-        if fresh:  # here, not before: it fills the time for which each layer waits for the last
-            constrain(w[:features], w[features : 2 * features], centred, entry, u_hat[k])
-        along = dot(w[:features], y)
-        if inverse:
-            a[k, 0] = real(root(float(along) + float(w[2 * features]), entry[SLACK], leaky))
-        else:
-            a[k, 0] = along + w[2 * features]
-        h, slope = activation(a[k, 0], leaky)
-        change = real(-h if inverse else h)
-        for i in range(features):
-            y[i] += change * u_hat[k, i]
-        det = determinant(float(a[k, 0]), h, slope, entry[SLACK], leaky)
-        if not det < LEAST:
-            product *= det
-            if not 1e-150 < product < 1e150:
-                total += math.log(product)
-                product = 1.0
-        else:
-            total += log_determinant(h, slope, entry, centred, leaky)
-    return total + math.log(product)
-
-
-@inlined
-def _together(layers, inverse, centred, leaky, fresh, u_hat, entries, tile, count, a, heights, work):
-    """The same with the columns of a tile; a (K, TILE)."""
-    length, features = u_hat.shape
-    real = tile.dtype.type
-    for t in range(count):
-        work[_TOTAL, t], work[_PRODUCT, t] = 0.0, 1.0
-    low = high = 1.0
-    for step in range(length):
-        k = length - 1 - step if inverse else step
-        w, entry = layers[k], entries[k]
-        if fresh:
-            constrain(w[:features], w[features : 2 * features], centred, entry, u_hat[k])
-        weigh(w[:features], w[2 * features], tile, count, a[k])
-        if inverse:
-            for t in range(count):
-                a[k, t] = real(root(float(a[k, t]), entry[SLACK], leaky))
-        low, high = _determinants(a[k], count, low, high, entry, centred, leaky, work)
-        sign = -1.0 if inverse else 1.0
-        for t in range(count):
-            heights[t] = real(sign * work[_H, t])
-        add_outer(u_hat[k], heights, tile, count)
-
-
-@inlined
-def _determinants(a, count, low, high, entry, centred, leaky, work):
-    """h(a) of each point, and its determinant among its product; `low` and `high`, which bound all products, anew."""
-    slack = entry[SLACK]
-    _activations(a, count, leaky, work[_H], work[_SLOPE])
-    least, most = _each(a, count, slack, leaky, work[_H], work[_SLOPE], work[_DET])
-    low, high = low * least, high * most
-    if not (low > LEAST and high < 1 / LEAST):
-        for t in range(count):
-            work[_TOTAL, t] += math.log(work[_PRODUCT, t])
-            work[_PRODUCT, t] = 1.0
-        low, high = least, most
-    if low > LEAST:
-        for t in range(count):
-            work[_PRODUCT, t] *= work[_DET, t]
-        return low, high
-    for t in range(count):
-        det = work[_DET, t]
-        small = det < LEAST
-        work[_TOTAL, t] += (
-            log_determinant(work[_H, t], work[_SLOPE, t], entry, centred, leaky) if small else math.log(det)
-        )
-    return 1.0, 1.0
-
-
-@inlined
-def _activations(a, count, leaky, h, slope):
-    if leaky:
-        for t in range(count):
-            h[t], slope[t] = activation(a[t], True)
-    else:
-        for t in range(count):
-            h[t], slope[t] = activation(a[t], False)
-
-
-@inlined
-def _each(a, count, slack, leaky, h, slope, det):
-    """The determinants, the least of them and the largest."""
-    least, most = math.inf, 0.0
-    for t in range(count):
-        det[t] = determinant(float(a[t]), h[t], slope[t], slack, leaky)
-        least, most = min(least, det[t]), max(most, det[t])
-    return least, most
 
 
 @kernel

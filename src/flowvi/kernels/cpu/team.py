@@ -19,11 +19,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from llvmlite import binding
 from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
+from torch import Tensor
 
 __all__ = ["OPTIONS", "array", "inlined", "kernel", "launch", "share", "table", "taken"]
 
@@ -120,15 +120,16 @@ def kernel(body: Callable[..., None]) -> Callable[[torch.dtype], int]:
     return address
 
 
-def launch(address: int, items: int, chunks: int, options: Sequence[int], arrays: list[Any], work: int) -> None:
+def launch(address: int, items: int, chunks: int, options: Sequence[int], tensors: list[Tensor], work: int) -> None:
     """Run a kernel's items, in parallel where `work`, the numbers that it reads, is worth it."""
-    places = [number for each in arrays for number in (each.ctypes.data, *each.shape)]
-    data = np.array([items, chunks, *options, *places], dtype=np.intp)
+    places = [number for each in tensors for number in (each.data_ptr(), *each.shape)]
+    numbers = [items, chunks, *options, *places]
+    data = (ctypes.c_ssize_t * len(numbers))(*numbers)
     shares, parallel = min(torch.get_num_threads(), items), _openmp()
     if parallel is None or shares == 1 or work < _LEAST or _Fork.happened:
-        _Direct(address)(data.ctypes.data)
+        _Direct(address)(ctypes.addressof(data))
     else:
-        parallel(address, data.ctypes.data, shares, 0)
+        parallel(address, ctypes.addressof(data), shares, 0)
 
 
 class _Fork:

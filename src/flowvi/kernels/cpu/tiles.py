@@ -10,10 +10,9 @@ import numpy as np
 
 from flowvi.kernels.cpu.team import inlined
 
-__all__ = ["FEWEST", "TILE", "add_outer", "gather", "scatter", "weigh", "width"]
+__all__ = ["TILE", "add_outer", "gather", "scatter", "weigh", "width"]
 
 TILE = 64
-FEWEST = 4  # points for which it is worth it
 
 
 @inlined
