@@ -35,6 +35,7 @@ def gradients(engine: Engine) -> torch.Tensor:
 def test_the_gradient_is_that_of_the_mean_loss(tiny: Settings) -> None:
     engine = engine_of(tiny, **{"training.annealing": "joint", "training.clip": None})
     engine.update = 3
+    engine.prepare()
     x = engine.dataset.train.batch(torch.arange(20))
     noise = torch.randn(1, 20, 2)
     engine.gradient(x, noise)

@@ -20,6 +20,15 @@ from flowvi.data import Dataset, epoch_order
 from flowvi.errors import ConfigError, NonFiniteError
 from flowvi.experiments.assembly import assemble, choose_device
 from flowvi.experiments.config import Config
+from flowvi.experiments.graph import (
+    CUDARecorder,
+    Recorder,
+    Replayed,
+    graphs_wanted,
+    make_capturable,
+    portable_state,
+    set_rate,
+)
 from flowvi.inference import RMSprop, annealing_weight, free_energy
 from flowvi.models import DLGM
 
@@ -70,10 +79,22 @@ class Engine:
         self.sums = torch.zeros(len(PARTS), device=fabric.device, dtype=torch.float64)
         self.count = 0
         self.masks = fabric.device.type == "cuda"  # a bad update is masked, and found later: looking costs a wait
-        # the first bad update, and which parts broke in it; kept on the device
+        # what an update reads, where a graph can read it; and what it finds: the first bad one, and what broke in it
+        self._beta = torch.zeros((), device=fabric.device)
+        self._number = torch.zeros((), device=fabric.device, dtype=torch.int64)
         self._first_bad = torch.full((), -1, device=fabric.device)
         self._broken = torch.zeros(len(PARTS), dtype=torch.bool, device=fabric.device)
         self._order: tuple[int, Tensor] | None = None
+        self._replayed: Replayed | None = None
+        if graphs_wanted(fabric.device, fabric.world_size):
+            self.replay_by(CUDARecorder(fabric.device))
+
+    def replay_by(self, recorder: Recorder) -> None:
+        """Capture updates by the recorder, and replay them."""
+        make_capturable(self.optimiser, self.fabric.device)
+        rows = min(self.config.training.batch, len(self.dataset.train))
+        x = torch.zeros(rows, self.dataset.features, device=self.fabric.device)
+        self._replayed = Replayed(x, recorder)
 
     @property
     def beta(self) -> float:
@@ -96,14 +117,27 @@ class Engine:
             NonFiniteError: a loss or gradient is not finite; the weights are as they were before it.
         """
         x, noise = self._batch()
-        self.gradient(x, noise)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate
-        self._stepper.step()
+        self.prepare()
+        if self._replayed is None:
+            self._advance(x, noise)
+        else:
+            self._replayed(self._advance, x)
         self.update += 1
+        self.count += 1
         # several processes wait for one another at each update anyway, and have to stop at the same one
         if self.masks and (self.fabric.world_size > 1 or self.update % CUDA_CHECK_EVERY == 0):
             self.check()
+
+    def prepare(self) -> None:
+        """Write β, the step size and the number of the next update where the update reads them."""
+        self._beta.fill_(self.beta)
+        self._number.fill_(self.update + 1)
+        set_rate(self.optimiser, self.learning_rate)
+
+    def _advance(self, x: Tensor, noise: Tensor | None = None) -> None:
+        """What can be captured of an update: on CUDA, nothing in it changes with the update, or waits, but tensors."""
+        self.gradient(x, noise)
+        self._stepper.step()
 
     def gradient(self, x: Tensor, noise: Tensor | None) -> None:
         """Leave the guarded, clipped gradient of the mean loss over the whole batch in the parameters.
@@ -113,9 +147,8 @@ class Engine:
         """
         world, rank = self.fabric.world_size, self.fabric.global_rank
         mine = slice(rank * len(x) // world, (rank + 1) * len(x) // world)
-        beta = torch.full((), self.beta, device=x.device)
         self._stepper.zero_grad()
-        sums = self.module(x[mine], beta, None if noise is None else noise[:, mine])
+        sums = self.module(x[mine], self._beta, None if noise is None else noise[:, mine])
         self.fabric.backward(sums[0] * (world / len(x)))
         self._guard(sums.detach() * (world / len(x)))
 
@@ -130,8 +163,8 @@ class Engine:
         broken = ~parts.isfinite()
         bad = broken.any()
         first = bad & (self._first_bad < 0)
-        self._first_bad = torch.where(first, self.update + 1, self._first_bad)
-        self._broken = torch.where(first, broken, self._broken)
+        torch.where(first, self._number, self._first_bad, out=self._first_bad)
+        torch.where(first, broken, self._broken, out=self._broken)
         if self.masks:
             for grad in grads:
                 grad.masked_fill_(bad, 0.0)
@@ -144,7 +177,6 @@ class Engine:
         if clip is not None and (self.masks or norm > clip):
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), clip, norm)
         self.sums += parts
-        self.count += 1
 
     def check(self) -> None:
         """Look at the guard; on CUDA this waits for the device.
@@ -179,7 +211,7 @@ class Engine:
         return {
             "update": self.update,
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": portable_state(self.optimiser),
             "sums": self.sums,
             "count": self.count,
             "random": torch.get_rng_state(),
@@ -191,6 +223,9 @@ class Engine:
         self.update, self.count = state["update"], state["count"]
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self._replayed is not None:  # the optimiser's tensors are others now
+            make_capturable(self.optimiser, self.fabric.device)
+            self._replayed.forget()
         self.sums.copy_(state["sums"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] is not None and self.fabric.device.type == "cuda":

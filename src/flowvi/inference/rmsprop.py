@@ -33,8 +33,8 @@ class RMSprop(torch.optim.RMSprop):
         for group, p in jobs:
             state = self.state[p]
             state["step"] += 1
-            rates = {"rate": group["lr"], "alpha": group["alpha"], "epsilon": group["eps"], "carry": group["momentum"]}
-            rmsprop_(p, p.grad, state["square_avg"], state["momentum_buffer"], **rates)
+            rates = {"alpha": group["alpha"], "epsilon": group["eps"], "carry": group["momentum"]}
+            rmsprop_(p, p.grad, state["square_avg"], state["momentum_buffer"], rate=float(group["lr"]), **rates)
         return None
 
     def _fuses(self, group: dict[str, Any], p: Tensor) -> bool:

@@ -60,6 +60,32 @@ class Restless(Plain):
         return self.dropout(self.norm(super().forward(x)))
 
 
+class Waiting(Plain):
+    """Waits for the device."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y * float(y.detach().sum().isfinite())
+
+
+class WaitingUnseen(Plain):
+    """Waits for the device in a way that torch's look at synchronisations does not see."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        return super().forward(x)
+
+
+class Raising(Plain):
+    """Refuses to be captured, by an error of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise ValueError("not while capturing")
+        return super().forward(x)
+
+
 class Tied(Plain):
     """One weight under two names."""
 

@@ -33,6 +33,7 @@ def measure(fabric: Any, config: Config) -> list[Any]:
     """The gradient and the means of each batch; then what the guard says of a NaN in the last row."""
     engine = Engine(fabric, config, load_data(config, fabric.device))
     engine.update = 4
+    engine.prepare()
     found: list[Any] = []
     for x, noise in batches(engine.dataset.features, config.training.samples):
         engine.gradient(x, noise)
