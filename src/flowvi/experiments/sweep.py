@@ -37,7 +37,8 @@ def sweep(
     """Train and test every preset with every combination of values; what is done already is left as it is.
 
     Jobs are the run folders of `flowvi.train`. A sweep that was stopped, or that crashed, goes on where it was when it
-    is started again; so does one whose grid has grown.
+    is started again; so does one whose grid has grown. A script that calls this does so under
+    `if __name__ == "__main__":`, since the processes that it starts import the script.
 
     Args:
         presets: one name or several, as `flowvi configs` lists them.
@@ -100,7 +101,7 @@ class _Sweep:
     """The loop that keeps an engine busy, until all jobs have ended or somebody wants to stop."""
 
     def __init__(self, jobs: Sequence[Job], engine: Engine, board: Board) -> None:
-        self._waiting, self._running = deque(jobs), 0
+        self._waiting, self._running, self._jobs = deque(jobs), 0, len(jobs)
         self._engine, self._board = engine, board
         self._outcomes: dict[Path, Outcome] = {}
 
@@ -118,11 +119,11 @@ class _Sweep:
                     self._running -= 1
                     self._end(_outcome(job, state, message))
                 self._board.refresh()
-        stopped = sum(outcome.state == "stopped" for outcome in self._outcomes.values())
-        if asked and (stopped or self._waiting):
+        done = sum(outcome.state == "done" for outcome in self._outcomes.values())
+        if asked and done < self._jobs:
             raise InterruptedRun(
-                f"stopped: {stopped} of the jobs on their way, {len(self._waiting)} not begun; what was trained is "
-                "saved, and the same command goes on from there"
+                f"stopped with {done} of {self._jobs} jobs done; what was trained is saved, and the same command goes "
+                "on from there"
             )
         return self._outcomes
 
@@ -133,9 +134,9 @@ class _Sweep:
         except (RunError, OSError) as error:
             self._end(Outcome(job, "failed", message=str(error)))
             return
+        self._board.handed_over(job)
         self._engine.start(job)
         self._running += 1
-        self._board.started(job)
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes[outcome.job.folder] = outcome

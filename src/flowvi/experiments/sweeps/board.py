@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowvi.experiments.sweeps.grid import Job
-from flowvi.experiments.sweeps.jobs import Outcome, last_metrics
+from flowvi.experiments.sweeps.jobs import Outcome, last_metrics, log_file
 
 __all__ = ["Board"]
 
@@ -27,8 +27,9 @@ class Board:
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self._states = dict.fromkeys(jobs_by_label(jobs), "waiting")
-        self._jobs = jobs_by_label(jobs)
+        self._jobs = {job.label: job for job in jobs}
+        self._states = dict.fromkeys(self._jobs, "waiting")
+        self._logs: dict[str, int] = {}  # their sizes, of the jobs that may begin
         self._outcomes: dict[str, Outcome] = {}
         self._live: Any = None
 
@@ -45,9 +46,9 @@ class Board:
         if self._live is not None:
             self._live.stop()
 
-    def started(self, job: Job) -> None:
-        """A job has begun."""
-        self._change(job.label, "testing" if job.run.finished else "training")
+    def handed_over(self, job: Job) -> None:
+        """The engine has a job, which begins as soon as its log grows: a cluster may let it wait."""
+        self._logs[job.label] = _size(job)
 
     def ended(self, outcome: Outcome) -> None:
         """A job has ended, or had before."""
@@ -56,8 +57,11 @@ class Board:
 
     def refresh(self) -> None:
         """Show what the run folders say now."""
-        for label, state in self._states.items():
-            if state == "training" and self._jobs[label].run.finished:
+        for label, state in list(self._states.items()):
+            job = self._jobs[label]
+            if state == "waiting" and label in self._logs and _size(job) > self._logs[label]:
+                self._change(label, "testing" if job.run.finished else "training")
+            elif state == "training" and job.run.finished:
                 self._change(label, "testing")
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
@@ -100,9 +104,9 @@ class Board:
         return [reached, _number(metrics, "seconds", 0), _number(metrics, "free_energy"), ""]
 
 
-def jobs_by_label(jobs: Sequence[Job]) -> dict[str, Job]:
-    """The jobs by their labels, which differ."""
-    return {job.label: job for job in jobs}
+def _size(job: Job) -> int:
+    log = log_file(job.folder)
+    return log.stat().st_size if log.exists() else 0
 
 
 def _said(outcome: Outcome) -> str:

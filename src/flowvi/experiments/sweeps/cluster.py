@@ -39,7 +39,6 @@ class Cluster:
     def __init__(self, todo: Sequence[Job], jobs: int | None, threads: int | None, gpus: float | None) -> None:
         check_ray()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
         self._ray: Any = ray

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from flowvi.errors import BusyRun, FlowviError, InterruptedRun, RunError
@@ -81,7 +81,8 @@ def _printing_to(path: Path) -> Iterator[None]:
         try:
             for number, _ in kept:
                 os.dup2(log.fileno(), number)
-            yield
+            with redirect_stdout(log), redirect_stderr(log):
+                yield
         finally:
             _flush()
             for number, copy in kept:
