@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from flowvi.experiments.config import Config, resolve
     from flowvi.experiments.evaluate import test
     from flowvi.experiments.run import Run
+    from flowvi.experiments.sweeps.grid import Job
     from flowvi.experiments.sweeps.jobs import Outcome
 
-__all__ = ["Config", "Outcome", "Run", "resolve", "test"]
+__all__ = ["Config", "Job", "Outcome", "Run", "resolve", "test"]
 
 _HOMES = {
     "Config": "flowvi.experiments.config",
+    "Job": "flowvi.experiments.sweeps.grid",
     "Outcome": "flowvi.experiments.sweeps.jobs",
     "Run": "flowvi.experiments.run",
     "resolve": "flowvi.experiments.config",
