@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from benchmarks.measure import Job
 from flowvi.experiments.engine import Engine
@@ -63,23 +64,31 @@ def products_of(module: nn.Module, run: Callable[[], object]) -> list[Product]:
     Raises:
         RuntimeError: some of the module's matrices took part in another way: then this list is not all.
     """
-    seen: list[Product] = []
-    ran: set[nn.Module] = set()
-
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        x = inputs[0]
-        seen.append(Product(prod(x.shape[:-1]), x.shape[-1], out.shape[-1], out.dtype, x.requires_grad))
-        ran.add(layer)
-
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    run()
-    for hook in hooks:
-        hook.remove()
+    watch = _Watch()
+    with watch:
+        run()
     matrices = sum(parameter.dim() == 2 for parameter in module.parameters())
-    if len(ran) != matrices:
-        raise RuntimeError(f"{len(ran)} linear layers ran, but there are {matrices} matrices: the floor would be low")
-    return seen
+    if len(watch.weights) != matrices:
+        found = len(watch.weights)
+        raise RuntimeError(f"{found} linear layers ran, but there are {matrices} matrices: the floor would be low")
+    return watch.seen
+
+
+class _Watch(TorchFunctionMode):
+    """Notes every linear layer that runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Product] = []
+        self.weights: set[int] = set()
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        if function is torch.nn.functional.linear:
+            x, weight = args[:2]
+            self.seen.append(Product(prod(x.shape[:-1]), x.shape[-1], out.shape[-1], out.dtype, x.requires_grad))
+            self.weights.add(id(weight))
+        return out
 
 
 def step_floor(engine: Engine, update: bool = True) -> Job:

@@ -33,16 +33,17 @@ import sys, torch
 torch.set_num_threads(1)
 from flowvi.kernels import cuda, fused
 from flowvi.kernels.cuda import tiles
-def empty(z, *others):  # as on CUDA, where the table has the points' dtype
-    *results, table = fused.empty(z, *others)
-    return *results, table.to(z.dtype)
-cuda.empty = empty
+def run(z, parameters, family, options, keep):
+    *given, table = fused.empty(z, parameters, family, keep)
+    given.append(table.to(z.dtype))  # as on CUDA, where the table has the points' dtype
+    cuda.run(z, parameters, *given, family, options)
+    return given
 results = []
 for few, programs, family, options, z, parameters, *grads in torch.load(sys.argv[1]):
     tiles.FEW, tiles.PROGRAMS = few, programs
-    out, log_det, *kept = cuda.run(z, parameters, family, options, True)
+    out, log_det, *kept = run(z, parameters, family, options, True)
     if len(results) % 4 == 0:
-        plain = cuda.run(z, parameters, family, options, False)
+        plain = run(z, parameters, family, options, False)
         torch.testing.assert_close([out, log_det], list(plain[:2]), rtol=0, atol=0, equal_nan=True)
     results.append([out, log_det, *cuda.gradient(*grads, z, parameters, *kept, family, options)])
 torch.save(results, sys.argv[2])

@@ -15,6 +15,7 @@ from flowvi.errors import ShapeError
 from flowvi.flows import Gaussian, Planar
 from flowvi.inference import free_energy, importance_sampling
 from flowvi.models import DLGM
+from flowvi.models.networks import Maxout
 
 TinyDLGM = Callable[..., DLGM]
 each_depth = pytest.mark.parametrize("latents", [[40], [64, 32], [8, 4, 2]])
@@ -282,7 +283,7 @@ class TestBfloat16:
         _, half = models
         seen: dict[str, set[torch.dtype]] = {}
         for name, module in half.named_modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, (nn.Linear, Maxout)):
                 room = name.split(".")[0]
                 module.register_forward_hook(lambda _m, _i, out, room=room: seen.setdefault(room, set()).add(out.dtype))
         x = binary(10, 200, dtype=torch.float32)

@@ -1,14 +1,16 @@
-"""Chains as single calls, defined by `reference` in plain torch, which fused kernels must equal; maxout and RMSprop."""
+"""Fused kernels, each equal to a definition in plain torch: chains (`reference`), maxout, Bernoulli and RMSprop."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from flowvi.kernels.bernoulli import bernoulli_log_prob
 from flowvi.kernels.fused import chain
 from flowvi.kernels.maxout import maxout
 from flowvi.kernels.rmsprop import rmsprop_, takes_rmsprop
 
 __all__ = [
+    "bernoulli_log_prob",
     "householder_forward",
     "householder_inverse",
     "maxout",

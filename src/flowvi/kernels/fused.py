@@ -4,7 +4,7 @@
 backwards, and two of the family's own. Beside the image and the log-determinant, (N, R), it gives what the gradient
 needs: for planar layers `saved`, (N, R, K), a = wᵀz + b of each, and `table`, (R, K, 6), of what depends on the
 parameters alone; both without entries unless they are to be kept. The modules `flowvi.kernels.cpu` and
-`flowvi.kernels.cuda` hold the functions `run` and `gradient` behind the two operators.
+`flowvi.kernels.cuda` hold the functions behind the two operators: `run`, which fills what it is given, and `gradient`.
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ def _register(device: str) -> None:
     """The device's module is imported on first use only."""
 
     @torch.library.impl("flowvi::chain", device)
-    def run(*arguments: Any) -> tuple[Tensor, ...]:
-        return cast(tuple[Tensor, ...], import_module(f"flowvi.kernels.{device}").run(*arguments))
+    def run(z: Tensor, parameters: Tensor, family: str, options: Sequence[int], keep: bool) -> tuple[Tensor, ...]:
+        results = empty(z, parameters, family, keep)
+        import_module(f"flowvi.kernels.{device}").run(z, parameters, *results, family, options)
+        return results
 
     @torch.library.impl("flowvi::chain_gradient", device)
     def gradient(*arguments: Any) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+
+from flowvi.kernels import bernoulli_log_prob
 
 __all__ = ["Bernoulli"]
 
@@ -30,8 +31,7 @@ class Bernoulli:
 
     def log_prob(self, x: Tensor, logits: Tensor) -> Tensor:
         """ln p(x | logits) in nats, (S…, batch…), for x (batch…, D) and logits (S…, batch…, D)."""
-        log_p: Tensor = torch.linalg.vecdot(logits, x) - softplus(logits, threshold=40).sum(-1)
-        return log_p
+        return bernoulli_log_prob(x, logits)
 
     def mean(self, logits: Tensor) -> Tensor:
         """E[x | logits], of the logits' shape."""

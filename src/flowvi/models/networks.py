@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from flowvi.errors import ShapeError
 from flowvi.kernels import maxout
@@ -38,7 +39,8 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, inputs) -> (…, outputs)."""
-        return maxout(self.linear(x).unflatten(-1, self.groups))
+        units = linear(x, self.linear.weight).unflatten(-1, self.groups)
+        return maxout(units, self.linear.bias.view(self.groups))  # which adds it while it looks
 
 
 class Encoder(nn.Module):

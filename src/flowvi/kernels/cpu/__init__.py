@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from flowvi.kernels.cpu import householder, maxout, planar, radial, rmsprop
+from flowvi.kernels.cpu import bernoulli, householder, maxout, planar, radial, rmsprop
 from flowvi.kernels.cpu.team import launch
-from flowvi.kernels.fused import empty
+from flowvi.kernels.cpu.tiles import TILE
 
 __all__ = ["gradient", "on_rows", "run", "update"]
 
@@ -18,12 +18,18 @@ _ITEMS = 32  # an item of work is a row of parameters with one of `chunks` share
 
 
 def run(
-    z: Tensor, parameters: Tensor, family: str, options: Sequence[int], keep: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The operator `flowvi::chain`, on contiguous tensors."""
-    out, log_det, saved, table = empty(z, parameters, family, keep)
-    _launch(_FAMILIES[family].run, options, [z, parameters, out, log_det[..., None], saved, table])
-    return out, log_det, saved, table
+    z: Tensor,
+    parameters: Tensor,
+    out: Tensor,
+    log_det: Tensor,
+    saved: Tensor,
+    table: Tensor,
+    family: str,
+    options: Sequence[int],
+) -> None:
+    """The operator `flowvi::chain`, on contiguous tensors: fills `out`, `log_det`, `saved` and `table`."""
+    chunks = min(_chunks(z), max(1, len(z) // TILE)) if len(z) >= TILE // 2 else _chunks(z)  # tiles want many points
+    _launch(_FAMILIES[family].run, options, [z, parameters, out, log_det[..., None], saved, table], chunks)
 
 
 def gradient(
@@ -41,13 +47,13 @@ def gradient(
     grad_z = torch.empty_like(z)
     sums = z.new_empty(chunks * len(parameters), *parameters.shape[1:])
     arrays = [z, parameters, saved, grad_out, grad_log_det[..., None], grad_z, sums, table]
-    _launch(_FAMILIES[family].gradient, options, arrays)
+    _launch(_FAMILIES[family].gradient, options, arrays, chunks)
     return grad_z, sums if chunks == 1 else sums.unflatten(0, (chunks, -1)).sum(0)
 
 
 def on_rows(module: str, name: str, tensors: list[Tensor]) -> None:
-    """A kernel that is no chain, on contiguous tensors of as many rows: (rows, …, …)."""
-    body: Callable[[torch.dtype], int] = getattr({"maxout": maxout}[module], name)
+    """A kernel that is no chain, on contiguous tensors (rows, …, …); the first says how many rows."""
+    body: Callable[[torch.dtype], int] = getattr({"maxout": maxout, "bernoulli": bernoulli}[module], name)
     work = max(each.numel() for each in tensors)
     launch(body(tensors[0].dtype), len(tensors[0]), 1, (0, 0, 0), [each.numpy() for each in tensors], work)
 
@@ -65,8 +71,7 @@ def _chunks(z: Tensor) -> int:
     return min(points, -(-_ITEMS // rows))
 
 
-def _launch(kernel: Callable[[torch.dtype], int], options: Sequence[int], tensors: list[Tensor]) -> None:
+def _launch(kernel: Callable[[torch.dtype], int], options: Sequence[int], tensors: list[Tensor], chunks: int) -> None:
     z, parameters = tensors[:2]
-    chunks = _chunks(z)
     work = parameters.numel() + z.numel() * parameters.shape[1]
     launch(kernel(z.dtype), chunks * z.shape[1], chunks, options, [each.numpy() for each in tensors], work)

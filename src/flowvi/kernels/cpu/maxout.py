@@ -9,18 +9,18 @@ __all__ = ["gradient", "run"]
 
 @kernel
 def run(data):
-    """Units (rows, window, outputs) -> the largest and which it is, the first of equals, (rows, 1, outputs) each."""
+    """Units (rows, window, outputs) plus a bias -> the largest and which, the first of equals, (rows, 1, outputs)."""
     first, last, _, _, _, _ = share(data)
-    units, largest, winner = array(data, 0), array(data, 1), array(data, 2)
+    units, bias, largest, winner = array(data, 0), array(data, 1), array(data, 2), array(data, 3)
     _, window, outputs = units.shape
     for row in range(first, last):
         most, which = largest[row, 0], winner[row, 0]
         for o in range(outputs):
-            most[o] = units[row, 0, o]
+            most[o] = units[row, 0, o] + bias[0, 0, o]
             which[o] = 0
         for k in range(1, window):
             for o in range(outputs):
-                unit = units[row, k, o]
+                unit = units[row, k, o] + bias[0, k, o]
                 wins = unit > most[o] or unit != unit  # NaN stays NaN
                 most[o] = unit if wins else most[o]
                 which[o] = k if wins else which[o]

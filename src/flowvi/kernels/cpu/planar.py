@@ -1,8 +1,8 @@
 """Chains of planar layers, compiled: values, and gradients by hand. `flowvi.kernels.reference` is the definition.
 
 Points are (N, R, D), N of them for each of R rows of parameters (R, K, 2D + 1). An item of work is a row with one of
-`chunks` shares of its points. For each layer of a row, `table` (R, K, 6) keeps 1/‖w‖, x = wᵀu, γ = (m(x) − x)/‖w‖,
-m′(x) − 1, s = 1 + wᵀû and d ln s/dx, so that û = u + γ·w/‖w‖; `saved` (N, R, K) keeps a = wᵀz + b.
+`chunks` shares of its points; several points of one row go through it as a tile. For each layer of a row, `table`
+(R, K, 6) keeps an entry (`planar_layer`); `saved` (N, R, K) keeps a = wᵀz + b.
 """
 
 from __future__ import annotations
@@ -11,136 +11,29 @@ import math
 
 import numpy as np
 
-from flowvi.kernels.cpu.rows import clear, copy, dot, size_of
+from flowvi.kernels.cpu.planar_layer import (
+    CHANGE,
+    GAMMA,
+    INVERSE_NORM,
+    LEAST,
+    RATE,
+    SLACK,
+    activation,
+    constrain,
+    determinant,
+    log_determinant,
+    log_slack,
+    root,
+    shift,
+)
+from flowvi.kernels.cpu.rows import clear, copy, dot
 from flowvi.kernels.cpu.team import array, inlined, kernel, share, table, taken
+from flowvi.kernels.cpu.tiles import FEWEST, TILE, add_outer, gather, scatter, weigh, width
 from flowvi.kernels.roots import LEAK
 
 __all__ = ["gradient", "run"]
 
-INVERSE_NORM, PRODUCT, GAMMA, CHANGE, SLACK, RATE = range(6)
-_CENTRE = math.log(math.e - 1)
-_LEAST = 1e-300  # below, a determinant is known by its logarithm
-
-
-@inlined
-def _constrain(w, u, centred, entry, u_hat):
-    """û, and the entry of the table."""
-    square = product = w.dtype.type(0)
-    for i in range(w.shape[0]):
-        square += w[i] * w[i]
-        product += w[i] * u[i]
-    norm, x = math.sqrt(float(square)), float(product)
-    if not 1e-15 < norm < 1e15:  # squares may have left the floats
-        norm, x = size_of(w), 0.0
-        for i in range(w.shape[0]):
-            x += float(w[i]) / norm * float(u[i])
-        x *= norm
-    if norm == 0.0:
-        entry[INVERSE_NORM] = entry[PRODUCT] = entry[GAMMA] = entry[CHANGE] = entry[RATE] = 0.0
-        entry[SLACK] = 1.0
-        copy(u, u_hat)
-        return
-    gap, change, slack, rate = _slope_at(x, centred)
-    inverse_norm = 1 / norm
-    entry[INVERSE_NORM], entry[PRODUCT] = inverse_norm, x
-    entry[GAMMA], entry[CHANGE], entry[SLACK], entry[RATE] = gap * inverse_norm, change, slack, rate
-    _shift(w, u, entry, u_hat)
-
-
-@inlined
-def _shift(w, u, entry, u_hat):
-    """û = u + γ·w/‖w‖."""
-    real, gamma, inverse_norm = u_hat.dtype.type, entry[GAMMA], entry[INVERSE_NORM]
-    along = real(gamma * inverse_norm)
-    if inverse_norm < 1e15:
-        for i in range(w.shape[0]):
-            u_hat[i] = u[i] + along * w[i]
-    else:  # γ/‖w‖ may leave the floats
-        for i in range(w.shape[0]):
-            u_hat[i] = real(float(u[i]) + gamma * (float(w[i]) * inverse_norm))
-
-
-@inlined
-def _slope_at(x, centred):
-    """m(x) − x, m′(x) − 1, s = m(x) + 1 and d ln s/dx, none by a cancellation."""
-    if centred and abs(x) < 1:
-        grown = math.expm1(x)
-        m = math.log1p((1 - 1 / math.e) * grown)
-        odds = (math.e - 1) * (1 + grown)
-        return m - x, -1 / (1 + odds), 1 + m, odds / (1 + odds) / (1 + m)
-    shift = _CENTRE if centred else 0.0
-    t = x + shift
-    small = math.exp(-abs(t))
-    bit = math.log1p(small)
-    if t >= 0:
-        slack = t + bit
-        return bit - 1 + shift, -small / (1 + small), slack, 1 / (1 + small) / slack
-    # softplus(t)/σ(t) → 1 as t → −∞, where both leave the floats
-    slack = bit
-    rate = small / (1 + small) / slack if t > -700 else 1.0
-    return bit - t - 1 + shift, -1 / (1 + small), slack, rate
-
-
-@inlined
-def _log_slack(entry, centred):
-    t = entry[PRODUCT] + (_CENTRE if centred else 0.0)
-    return t - math.exp(t) / 2 if t < -20 else math.log(entry[SLACK])
-
-
-@inlined
-def _activation(a, leaky):
-    """h(a) and h′(a)."""
-    if leaky:
-        return (a, 1.0) if a > 0 else (LEAK * a, LEAK)
-    if abs(a) < 0.35:
-        shrunk = math.expm1(-2 * abs(a))
-        small = 1 + shrunk
-    else:  # far out, small would be a cancellation
-        small = math.exp(-2 * abs(a))
-        shrunk = small - 1
-    below = 1 + small
-    return math.copysign(shrunk / below, a), 4 * small / (below * below)
-
-
-@inlined
-def _determinant(a, h, slope, slack, leaky):
-    """1 + c·h′(a), c = s − 1; from positive terms only where c is near −1."""
-    if leaky:
-        return slack if a >= 0 else 1 + LEAK * (slack - 1)
-    return 1 + slope * (slack - 1) if slack > 0.5 else h * h + slope * slack
-
-
-@inlined
-def _log_determinant(h, slope, entry, centred, leaky):
-    """Its logarithm, where it is too small itself."""
-    log_slack = _log_slack(entry, centred)
-    if leaky or h == 0:
-        return log_slack
-    one, other = 2 * math.log(abs(h)), math.log(slope) + log_slack
-    return max(one, other) + math.log1p(math.exp(-abs(one - other)))
-
-
-@inlined
-def _root(target, slack, leaky):
-    """The a that solves a + c·h(a) = target; by Newton from the side where it is monotone, see `kernels.roots`."""
-    if leaky:
-        return target / slack if target >= 0 else target / (1 + LEAK * (slack - 1))
-    c, r = slack - 1, abs(target)
-    if r == 0:
-        return target
-    linear, saturated = r / slack, r - c
-    if c < 0:
-        a = min(linear, saturated)
-        a = min(a, (r * (3 + 1.2 * saturated * saturated)) ** (1 / 3))
-    else:
-        a = max(linear, saturated)
-    for _ in range(100):
-        h, slope = _activation(a, False)
-        residual = (a - h) + slack * h - r
-        if not abs(residual) > 4e-16 * (a + slack * h + r):
-            break
-        a = max(a - residual / (h * h + slack * slope), 0.0)
-    return math.copysign(a, target)
+_TOTAL, _PRODUCT, _DET, _SLOPE, _H = range(5)  # what a tile keeps of each point
 
 
 @kernel
@@ -150,44 +43,134 @@ def run(data):
     z, parameters, out, log_det = array(data, 0), array(data, 1), array(data, 2), array(data, 3)
     saved, entries_kept = array(data, 4), table(data, 5)
     points, rows, features = z.shape
-    length = parameters.shape[1]
-    real = z.dtype.type
-    u_hat = np.empty((length, features), z.dtype)
-    entries = np.empty((length, 6))
+    length, keep = parameters.shape[1], saved.shape[0] > 0
+    u_hat, entries = np.empty((length, features), z.dtype), np.empty((length, 6))
+    tile, sums = np.empty((features, TILE), z.dtype), np.empty((length, TILE), z.dtype)
+    heights, work = np.empty(TILE, z.dtype), np.empty((5, TILE))
     for item in range(first, last):
         row, start, stop = taken(item, rows, chunks, points)
-        for n in range(start, stop):
-            y = out[n, row]
-            copy(z[n, row], y)
-            total, product = 0.0, 1.0
-            for step in range(length):
-                k = length - 1 - step if inverse else step
-                w, entry = parameters[row, k], entries[k]
-                if n == start:  # here, not before: it fills the time for which each layer waits for the last
-                    _constrain(w[:features], w[features : 2 * features], centred, entry, u_hat[k])
-                along = dot(w[:features], y)
-                if inverse:
-                    a = real(_root(float(along) + float(w[2 * features]), entry[SLACK], leaky))
-                else:
-                    a = along + w[2 * features]
-                h, slope = _activation(float(a), leaky)
-                change = real(-h if inverse else h)
-                for i in range(features):
-                    y[i] += change * u_hat[k, i]
-                if saved.shape[0] > 0:
-                    saved[n, row, k] = a
-                det = _determinant(float(a), h, slope, entry[SLACK], leaky)
-                if not det < _LEAST:
-                    product *= det
-                    if not 1e-150 < product < 1e150:
-                        total += math.log(product)
-                        product = 1.0
-                else:
-                    total += _log_determinant(h, slope, entry, centred, leaky)
-            log_det[n, row, 0] = total + math.log(product)
+        n = start
+        while n < stop:
+            count = min(stop - n, TILE) if stop - n >= FEWEST else 1
+            layers, fresh = parameters[row], n == start
+            if count == 1:
+                y = out[n, row]
+                copy(z[n, row], y)
+                log_det[n, row, 0] = _alone(layers, inverse, centred, leaky, fresh, u_hat, entries, y, sums)
+            else:
+                gather(z, row, n, count, tile)
+                _together(
+                    layers, inverse, centred, leaky, fresh, u_hat, entries, tile, width(count), sums, heights, work
+                )
+                scatter(tile, out, row, n, count)
+                for t in range(count):
+                    log_det[n + t, row, 0] = work[_TOTAL, t] + math.log(work[_PRODUCT, t])
+            if keep:
+                scatter(sums, saved, row, n, count)
+            n += count
         if item < rows and entries_kept.shape[0] > 0:
             for k in range(length):
                 copy(entries[k], entries_kept[row, k])
+
+
+@inlined
+def _alone(layers, inverse, centred, leaky, fresh, u_hat, entries, y, a):
+    """One point through the layers, in place; a = wᵀz + b of each, (K, 1…). Gives the log-determinant."""
+    length, features = u_hat.shape
+    real = y.dtype.type
+    total, product = 0.0, 1.0
+    for step in range(length):
+        k = length - 1 - step if inverse else step
+        w, entry = layers[k], entries[k]
+        if fresh:  # here, not before: it fills the time for which each layer waits for the last
+            constrain(w[:features], w[features : 2 * features], centred, entry, u_hat[k])
+        along = dot(w[:features], y)
+        if inverse:
+            a[k, 0] = real(root(float(along) + float(w[2 * features]), entry[SLACK], leaky))
+        else:
+            a[k, 0] = along + w[2 * features]
+        h, slope = activation(a[k, 0], leaky)
+        change = real(-h if inverse else h)
+        for i in range(features):
+            y[i] += change * u_hat[k, i]
+        det = determinant(float(a[k, 0]), h, slope, entry[SLACK], leaky)
+        if not det < LEAST:
+            product *= det
+            if not 1e-150 < product < 1e150:
+                total += math.log(product)
+                product = 1.0
+        else:
+            total += log_determinant(h, slope, entry, centred, leaky)
+    return total + math.log(product)
+
+
+@inlined
+def _together(layers, inverse, centred, leaky, fresh, u_hat, entries, tile, count, a, heights, work):
+    """The same with the columns of a tile; a (K, TILE)."""
+    length, features = u_hat.shape
+    real = tile.dtype.type
+    for t in range(count):
+        work[_TOTAL, t], work[_PRODUCT, t] = 0.0, 1.0
+    low = high = 1.0
+    for step in range(length):
+        k = length - 1 - step if inverse else step
+        w, entry = layers[k], entries[k]
+        if fresh:
+            constrain(w[:features], w[features : 2 * features], centred, entry, u_hat[k])
+        weigh(w[:features], w[2 * features], tile, count, a[k])
+        if inverse:
+            for t in range(count):
+                a[k, t] = real(root(float(a[k, t]), entry[SLACK], leaky))
+        low, high = _determinants(a[k], count, low, high, entry, centred, leaky, work)
+        sign = -1.0 if inverse else 1.0
+        for t in range(count):
+            heights[t] = real(sign * work[_H, t])
+        add_outer(u_hat[k], heights, tile, count)
+
+
+@inlined
+def _determinants(a, count, low, high, entry, centred, leaky, work):
+    """h(a) of each point, and its determinant among its product; `low` and `high`, which bound all products, anew."""
+    slack = entry[SLACK]
+    _activations(a, count, leaky, work[_H], work[_SLOPE])
+    least, most = _each(a, count, slack, leaky, work[_H], work[_SLOPE], work[_DET])
+    low, high = low * least, high * most
+    if not (low > LEAST and high < 1 / LEAST):
+        for t in range(count):
+            work[_TOTAL, t] += math.log(work[_PRODUCT, t])
+            work[_PRODUCT, t] = 1.0
+        low, high = least, most
+    if low > LEAST:
+        for t in range(count):
+            work[_PRODUCT, t] *= work[_DET, t]
+        return low, high
+    for t in range(count):
+        det = work[_DET, t]
+        small = det < LEAST
+        work[_TOTAL, t] += (
+            log_determinant(work[_H, t], work[_SLOPE, t], entry, centred, leaky) if small else math.log(det)
+        )
+    return 1.0, 1.0
+
+
+@inlined
+def _activations(a, count, leaky, h, slope):
+    if leaky:
+        for t in range(count):
+            h[t], slope[t] = activation(a[t], True)
+    else:
+        for t in range(count):
+            h[t], slope[t] = activation(a[t], False)
+
+
+@inlined
+def _each(a, count, slack, leaky, h, slope, det):
+    """The determinants, the least of them and the largest."""
+    least, most = math.inf, 0.0
+    for t in range(count):
+        det[t] = determinant(float(a[t]), h[t], slope[t], slack, leaky)
+        least, most = min(least, det[t]), max(most, det[t])
+    return least, most
 
 
 @kernel
@@ -212,15 +195,16 @@ def gradient(data):
         for n in range(start, stop):
             g, y, by_log_det = grad_z[n, row], z[n, row], float(grad_log_det[n, row, 0])
             copy(grad_out[n, row], g)
+            for k in range(length):
+                activations[k, 0], activations[k, 1] = activation(saved[n, row, k], leaky)
             for step in range(length):
                 k = length - 1 - step if inverse else step
                 layer = parameters[row, k]
                 if n == start:
-                    _shift(layer[:features], layer[features : 2 * features], entries[row, k], u_hat[k])
+                    shift(layer[:features], layer[features : 2 * features], entries[row, k], u_hat[k])
                     by_slack[k] = 0.0
                 if step == 0:
                     copy(y, way[k])
-                activations[k, 0], activations[k, 1] = _activation(float(saved[n, row, k]), leaky)
                 if step < length - 1:
                     after = k - 1 if inverse else k + 1
                     change = real(sign * activations[k, 0])
@@ -247,16 +231,16 @@ def gradient(data):
 def _through(a, h, slope, entry, by_log_det, by_step, inverse, centred, leaky):
     """A layer's gradients by a (or, backwards, by its target) and by ln s; and ±h, by which g adds to that by û."""
     slack = entry[SLACK]
-    det = _determinant(a, h, slope, slack, leaky)
+    det = determinant(a, h, slope, slack, leaky)
     if leaky:
         by_a, by_s = 0.0, 1.0 if a >= 0 else LEAK * slack / det
-    elif det > _LEAST:
+    elif det > LEAST:
         each = slope / det
         by_a, by_s = 2 * h * (1 - slack) * each, slack * each
     else:  # as ratios, which stay in the floats
         by_a = 2 * slope * (1 - slack) / (h + slope * slack / h) if h != 0 else 0.0
-        log_det = _log_determinant(h, slope, entry, centred, leaky)
-        by_s = math.exp(math.log(slope) + _log_slack(entry, centred) - log_det)
+        log_det = log_determinant(h, slope, entry, centred, leaky)
+        by_s = math.exp(math.log(slope) + log_slack(entry, centred) - log_det)
     by_a, by_s = by_log_det * by_a, by_log_det * by_s
     if not inverse:
         return by_a + by_step * slope, by_s, h

@@ -25,7 +25,7 @@ from llvmlite import binding
 from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
-__all__ = ["array", "inlined", "kernel", "launch", "share", "table", "taken"]
+__all__ = ["OPTIONS", "array", "inlined", "kernel", "launch", "share", "table", "taken"]
 
 # kept code is found again by its function's name and file: a change to any file of this package gives it another name
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
@@ -36,7 +36,7 @@ _Direct = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 # Sums may be reordered, once and for all when compiled, so that they fill a vector register; NaN and ±inf keep their
 # meaning.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 _place = types.ExternalFunction("flowvi_place", types.int32())
 _size = types.ExternalFunction("flowvi_size", types.int32())
 
@@ -45,7 +45,7 @@ def inlined(function: Callable[..., Any]) -> Any:
     """A part of kernels."""
     # called by kernels only: wrappers for other callers would double the time it takes to compile
     wrappers: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(**wrappers, **_OPTIONS)(function)
+    return njit(**wrappers, **OPTIONS)(function)
 
 
 @intrinsic
@@ -112,9 +112,9 @@ def kernel(body: Callable[..., None]) -> Callable[[torch.dtype], int]:
         _openmp()  # its names are looked up when the code is loaded
         signature = types.void(types.CPointer(types.float32 if dtype == torch.float32 else types.float64))
         try:
-            code = cfunc(signature, cache=True, **_OPTIONS)(body)
+            code = cfunc(signature, cache=True, **OPTIONS)(body)
         except RuntimeError:  # nowhere to keep it: neither beside the module nor in the user's cache
-            code = cfunc(signature, **_OPTIONS)(body)
+            code = cfunc(signature, **OPTIONS)(body)
         return cast(int, code.address)
 
     return address

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from flowvi.kernels.cuda import householder, planar, radial
-from flowvi.kernels.fused import empty
 
 __all__ = ["gradient", "run"]
 
@@ -16,13 +15,18 @@ _FAMILIES = {"planar": planar, "radial": radial, "householder": householder}
 
 
 def run(
-    z: Tensor, parameters: Tensor, family: str, options: Sequence[int], keep: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The operator `flowvi::chain`, on contiguous tensors."""
-    out, log_det, saved, table = empty(z, parameters, family, keep)
+    z: Tensor,
+    parameters: Tensor,
+    out: Tensor,
+    log_det: Tensor,
+    saved: Tensor,
+    table: Tensor,
+    family: str,
+    options: Sequence[int],
+) -> None:
+    """The operator `flowvi::chain`, on contiguous tensors: fills `out`, `log_det`, `saved` and `table`."""
     with torch.cuda.device_of(z):
         _FAMILIES[family].run(z, parameters, out, log_det, saved, table, options)
-    return out, log_det, saved, table
 
 
 def gradient(
