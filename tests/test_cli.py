@@ -23,7 +23,7 @@ from flowvi.experiments.config import resolve
 from flowvi.experiments.presets import PRESETS
 
 PRESET = "dlgm.nf10.mnist"
-COMMANDS = ("train", "test", "configs", "collect", "figure")
+COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure")
 
 Stub = Callable[..., None]
 
@@ -77,6 +77,21 @@ def tested(stub: Stub) -> list[Any]:
     return calls
 
 
+@pytest.fixture
+def swept(stub: Stub) -> list[Any]:
+    """What `sweep_jobs` is called with, in order; the job of seed 1 fails."""
+    calls: list[Any] = []
+
+    def sweep_jobs(todo: list[Any], **settings: Any) -> list[Any]:
+        calls.append(([job.label for job in todo], settings))
+        states = ["failed" if job.run.config.seed == 1 else "done" for job in todo]
+        return [SimpleNamespace(state=state) for state in states]
+
+    stub("flowvi.experiments.sweep", sweep_jobs=sweep_jobs)
+    stub("flowvi.reports.sweeps", sweep_table=lambda outcomes: f"a table of {len(outcomes)}")
+    return calls
+
+
 def invoke(*words: str) -> Any:
     return CliRunner().invoke(app, list(words))
 
@@ -124,6 +139,9 @@ def environment() -> dict[str, str]:
         (["train", f"--config={PRESET}", "training.updates=abc"], 2),
         (["test", "--config=dlgm.nf11.mnist"], 2),
         (["test", "nowhere"], 1),
+        (["sweep", "--help"], 0),
+        (["sweep", PRESET, "flow.lenght=3,4"], 2),
+        (["sweep", "dlgm.nf11.mnist", "seed=0,1"], 2),
     ],
 )
 def test_imports_nothing_heavy(words: list[str], code: int) -> None:
@@ -192,7 +210,7 @@ def test_help_lists_the_commands() -> None:
         assert f"\n  {command} " in result.stdout + result.stderr
 
 
-def test_every_example_is_read(trained: list[Any], tested: list[Any], stub: Stub) -> None:
+def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: list[Any], stub: Stub) -> None:
     stub("flowvi.experiments.results", collect=lambda folders, out: len(folders))
     stub("flowvi.reports.samples", draw=lambda folder, out: None)
     make_run("runs/dlgm.nf10.mnist/0")
@@ -201,7 +219,8 @@ def test_every_example_is_read(trained: list[Any], tested: list[Any], stub: Stub
         for line in invoke(command, "--help").stdout.splitlines():
             if line.startswith("    flowvi ") and "*" not in line:
                 result = invoke(*line.split()[1:])
-                assert result.exit_code == 0, (line, result.output)
+                failed = command == "sweep" and "seed=" in line  # of `swept`, the job of seed 1
+                assert result.exit_code == failed, (line, result.output)
 
 
 def test_version() -> None:
@@ -408,6 +427,39 @@ def test_test_without_a_run(tested: list[Any]) -> None:
 def test_test_refuses(words: list[str], line: str, tested: list[Any]) -> None:
     assert refused("test", *words) == [line]
     assert tested == []
+
+
+# sweep
+
+
+def test_sweep(swept: list[Any]) -> None:
+    usual = {"engine": "local", "jobs": None, "threads": None, "gpus": None, "retry": False}
+    result = invoke("sweep", PRESET, "model.latents=[40],[64,32]", "flow.length=20")
+    assert (result.exit_code, result.stdout) == (0, "a table of 2\n")
+    labels = [f"{PRESET} model.latents=[40]", f"{PRESET} model.latents=[64,32]"]
+    assert swept == [(labels, usual)]
+    options = ("--engine=ray", "--jobs=3", "--threads=2", "--gpus=0.5", "--retry")
+    assert invoke("sweep", "dlgm.dc.mnist", *options, PRESET, "seed=0").exit_code == 0
+    settings = {"engine": "ray", "jobs": 3, "threads": 2, "gpus": 0.5, "retry": True}
+    assert swept[1] == (["dlgm.dc.mnist", PRESET], settings)
+
+
+def test_sweep_with_a_failed_job(swept: list[Any]) -> None:
+    result = invoke("sweep", PRESET, "seed=0,1,2")
+    assert (result.exit_code, result.stdout) == (1, "a table of 3\n")
+
+
+def test_sweep_refuses_before_any_work(swept: list[Any]) -> None:
+    (line,) = refused("sweep")
+    assert line.startswith("no config is given: `flowvi configs` lists them; for example `flowvi sweep ")
+    assert refused("sweep", "dlgm.nf10.minst", "seed=0,1")[0].startswith(
+        f"unknown config 'dlgm.nf10.minst': did you mean {PRESET}"
+    )
+    assert refused("sweep", PRESET, "seed=0,x", "flow.lenght=3") == [
+        "unknown key 'flow.lenght': did you mean 'flow.length'?",
+        f"seed cannot be 'x': it takes a whole number from 0 to 4294967295 (in {PRESET} seed=x)",
+    ]
+    assert swept == []
 
 
 # collect and figure

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from flowvi import errors, flows
     from flowvi.experiments.evaluate import test
     from flowvi.experiments.load import load
+    from flowvi.experiments.sweep import sweep
     from flowvi.experiments.train import train
     from flowvi.inference import supports
 
-__all__ = ["__version__", "errors", "flows", "load", "supports", "test", "train"]
+__all__ = ["__version__", "errors", "flows", "load", "supports", "sweep", "test", "train"]
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 # has imported it, whatever the room's own `__init__` exports.
 _HOMES = {
     "load": "flowvi.experiments.load",
+    "sweep": "flowvi.experiments.sweep",
     "test": "flowvi.experiments.evaluate",
     "train": "flowvi.experiments.train",
 }

@@ -212,6 +212,55 @@ def test(
 
 @app.command(
     epilog=_examples(
+        "flowvi sweep dlgm.dc.mnist dlgm.nf10.mnist seed=0,1,2",
+        "flowvi sweep dlgm.nf10.mnist flow.length=10,20,40 training.protocol=quick --jobs=2",
+        "flowvi sweep dlgm.nf10.mnist model.latents=[40],[64,32] data.binarisation=fixed,dynamic",
+        "flowvi sweep dlgm.nf10.mnist seed=0,1,2 --retry",
+        "flowvi sweep dlgm.nf80.mnist seed=0,1,2,3 --engine=ray --gpus=0.25",
+    )
+)
+def sweep(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME|KEY=VALUE,...",
+            help="Configs, and the values of each key: commas outside [] and quotes separate them.",
+            autocompletion=_complete,
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="Processes here, or tasks on a Ray cluster (see RAY_ADDRESS).")
+    ] = "local",
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="At most so many at once [default: as many as fit]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Of each job [default: the cores are divided; ray: 1]")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(metavar="F", help="Of each job, with ray; 0.25 lets four share one.")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try jobs again that failed before.")] = False,
+) -> None:
+    """Train and test a grid: every config with every combination of values.
+
+    Jobs are the run folders of `flowvi train`. Ctrl-C saves and stops; the same command again goes on from there.
+    What is done already is skipped.
+    """
+    from flowvi.experiments.sweeps.grid import parse_grid, plan
+
+    todo = plan(*parse_grid(words or []))
+    from flowvi.experiments.sweep import sweep_jobs
+    from flowvi.reports.sweeps import sweep_table
+
+    outcomes = sweep_jobs(todo, engine=engine, jobs=jobs, threads=threads, gpus=gpus, retry=retry)
+    typer.echo(sweep_table(outcomes))
+    if any(outcome.state != "done" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=_examples(
         "flowvi configs",
         "flowvi configs dlgm.nf10.mnist",
         "flowvi configs dlgm.nf10.mnist training.protocol=paper",

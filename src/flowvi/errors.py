@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "BusyRun",
     "CheckpointError",
     "ConfigError",
     "ContextError",
@@ -37,6 +38,10 @@ class ContextError(ShapeError):
 
 class RunError(FlowviError):
     """A run folder that cannot be used: locked, unwritable, absent, or made by another config."""
+
+
+class BusyRun(RunError):
+    """A run folder that another process holds."""
 
 
 class CheckpointError(RunError):

@@ -1,7 +1,7 @@
 """Experiments: configs and presets, training, testing, and the folders that runs live in.
 
 Nothing is imported before it is asked for, so that reading a config never waits for torch. The functions
-`train` and `load` are reached as `flowvi.train` and `flowvi.load`, or in the modules of the same names
+`train`, `load` and `sweep` are reached as `flowvi.train` and so on, or in the modules of the same names
 (`from flowvi.experiments.train import train`): exported here they would stand or fall with the order of
 imports, since importing a module puts it in its package under its own name.
 """
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from flowvi.experiments.config import Config, resolve
     from flowvi.experiments.evaluate import test
     from flowvi.experiments.run import Run
+    from flowvi.experiments.sweeps.grid import Job
+    from flowvi.experiments.sweeps.jobs import Outcome
 
-__all__ = ["Config", "Run", "resolve", "test"]
+__all__ = ["Config", "Job", "Outcome", "Run", "resolve", "test"]
 
 _HOMES = {
     "Config": "flowvi.experiments.config",
+    "Job": "flowvi.experiments.sweeps.grid",
+    "Outcome": "flowvi.experiments.sweeps.jobs",
     "Run": "flowvi.experiments.run",
     "resolve": "flowvi.experiments.config",
     "test": "flowvi.experiments.evaluate",

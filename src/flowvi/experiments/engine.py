@@ -114,7 +114,7 @@ class Engine:
         """One update.
 
         Raises:
-            NonFiniteError: a loss or gradient is not finite; the weights are as they were before it.
+            NonFiniteError: a loss or gradient is not finite; it did not reach the weights.
         """
         x, noise = self._batch()
         self.prepare()
@@ -189,8 +189,8 @@ class Engine:
             return
         names = [name for name, broken in zip(PARTS, self._broken.tolist(), strict=True) if broken]
         raise NonFiniteError(
-            f"update {first}: {', '.join(names)} not finite. The weights were not touched by it and the last "
-            "checkpoint, if there is one, is good; try a lower training.learning_rate or training.clip"
+            f"update {first}: {', '.join(names)} not finite. Its gradient was not used, and the last checkpoint, if "
+            "there is one, is good; try a lower training.learning_rate or training.clip"
         )
 
     def read_means(self) -> dict[str, float]:

@@ -142,7 +142,7 @@ class CUDARecorder:
     def _recover(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
         """Put right what torch leaves where the end of a capture fails too: its allocator and its generator."""
         index = self._capturing.device_index
-        with suppress(RuntimeError):  # raised where the capture did end
+        with suppress(RuntimeError, AttributeError):  # where the capture did end, and where torch has no such function
             torch._C._cuda_endAllocateToPool(index, pool)
             _abandoned.append(graph)
         state = torch.cuda.get_rng_state(index)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from flowvi.errors import RunError
+from flowvi.errors import BusyRun, RunError
 from flowvi.experiments.config import Config, difference
 
 __all__ = ["Run", "append_line", "as_run", "atomic_write", "truncate_lines"]
@@ -108,13 +108,14 @@ class Run:
         """Hold the run folder; the system lets go of it when the process ends, however it ends.
 
         Raises:
-            RunError: another process is training there, or the folder cannot be written.
+            BusyRun: another process is training there.
+            RunError: the folder cannot be written.
         """
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
-            raise RunError(f"another process is training in {self.folder}: wait for it, or stop it first") from None
+            raise BusyRun(f"another process is training in {self.folder}: wait for it, or stop it first") from None
         except OSError as error:
             raise RunError(f"cannot write to the run folder {self.folder}: {error.strerror}") from error
         try:
