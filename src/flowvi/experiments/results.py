@@ -20,7 +20,7 @@ from flowvi.errors import RunError
 from flowvi.experiments.run import Run, as_run, atomic_write
 from flowvi.flows.registry import family
 
-__all__ = ["collect", "describe", "mean_and_error"]
+__all__ = ["collect", "describe", "mean_and_error", "provenance", "read_lines"]
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -59,6 +59,13 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
         "selected_update": selected_update,
         "train_images": len(dataset.train),
         "precision": config.precision,
+        **provenance(),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """The keys of a result that say what measured it, and where."""
+    return {
         "versions": f"flowvi {__version__}, torch {torch.__version__}, python {platform.python_version()}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_accelerator()}",
         "commit": _commit(),
@@ -79,7 +86,7 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
         RunError: a folder that is no run or has no result, or a file that cannot be read or written.
     """
     out = Path(out)
-    kept = {_identity(record): record for record in _read_lines(out)}
+    kept = {_identity(record): record for record in read_lines(out)}
     found: list[dict[str, Any]] = []
     for folder in runs:
         files = sorted(as_run(folder).folder.glob("result*.json"))
@@ -100,7 +107,12 @@ def _identity(record: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(record.get(key) for key in ("config_hash", "seed", "estimator", "samples", "images"))
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The results in a file of JSON lines, none where there is no file.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     if not path.exists():
         return []
     try:
