@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from flowvi import __version__
 from flowvi.data import Dataset
 from flowvi.errors import RunError
+from flowvi.experiments.lines import read_lines, read_record
 from flowvi.experiments.run import Run, as_run, atomic_write
 from flowvi.flows.registry import family
 
-__all__ = ["collect", "describe", "mean_and_error", "provenance", "read_lines"]
+__all__ = ["collect", "describe", "mean_and_error", "provenance"]
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -92,7 +93,7 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
         files = sorted(as_run(folder).folder.glob("result*.json"))
         if not files:
             raise RunError(f"no result in {folder}: run `flowvi test {folder}` first")
-        found += [_record(file, file.read_text()) for file in files]
+        found += [read_record(file, file.read_text()) for file in files]
     kept.update({_identity(record): record for record in found})
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -105,30 +106,6 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
 
 def _identity(record: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(record.get(key) for key in ("config_hash", "seed", "estimator", "samples", "images"))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The results in a file of JSON lines, none where there is no file.
-
-    Raises:
-        RunError: it cannot be read.
-    """
-    if not path.exists():
-        return []
-    try:
-        return [_record(path, line) for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot read {path} ({error}): name another") from error
-
-
-def _record(path: Path, text: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise RunError(f"{path} does not hold results as flowvi writes them: remove it, or name another")
-    return record
 
 
 def _parameters_source(options: dict[str, Any]) -> str | None:

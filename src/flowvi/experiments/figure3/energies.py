@@ -56,9 +56,9 @@ def _w3(z1: Tensor) -> Tensor:
 
 def _u1(z: Tensor) -> Tensor:
     z1 = z[..., 0]
-    ring = 0.5 * ((torch.linalg.vector_norm(z, dim=-1) - 2) / 0.4).square()
+    ring: Tensor = 0.5 * ((torch.linalg.vector_norm(z, dim=-1) - 2) / 0.4).square()
     sides = torch.logaddexp(-0.5 * ((z1 - 2) / 0.6).square(), -0.5 * ((z1 + 2) / 0.6).square())
-    return ring.sub(sides)
+    return ring - sides
 
 
 def _u2(z: Tensor) -> Tensor:

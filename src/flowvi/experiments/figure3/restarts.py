@@ -40,8 +40,8 @@ class Restarts:
     """
 
     def __init__(self, kind: str, length: int, seeds: Sequence[int], **options: Any) -> None:
-        self._make = lambda seed: _seeded(kind, length, seed, options)
-        flows = [self._make(seed) for seed in seeds]
+        self._recipe = kind, length, options
+        flows = [_seeded(seed, *self._recipe) for seed in seeds]
         self._shape = flows[0]
         parameters, self._buffers = cast(Any, stack_module_state)(flows)  # not annotated in torch
         self.parameters = {name: nn.Parameter(value.detach()) for name, value in parameters.items()}
@@ -56,7 +56,7 @@ class Restarts:
 
     def flow(self, restart: int) -> Flow:
         """One of them, a copy."""
-        pushing = self._make(0)
+        pushing = _seeded(0, *self._recipe)
         state = {**self.parameters, **self._buffers}
         pushing.load_state_dict({name: value[restart].detach() for name, value in state.items()})
         return pushing.flow
@@ -74,10 +74,11 @@ class _Pushing(nn.Module):
         self.flow = flow
 
     def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return self.flow().push(noise)
+        pushed: tuple[Tensor, Tensor] = self.flow().push(noise)
+        return pushed
 
 
-def _seeded(kind: str, length: int, seed: int, options: dict[str, Any]) -> _Pushing:
+def _seeded(seed: int, kind: str, length: int, options: dict[str, Any]) -> _Pushing:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return _Pushing(build(kind, features=2, length=length, **options))

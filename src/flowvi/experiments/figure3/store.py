@@ -12,13 +12,14 @@ import torch
 
 from flowvi.errors import RunError
 from flowvi.experiments.figure3.cells import FLOWS, Cell
-from flowvi.experiments.results import read_lines
+from flowvi.experiments.lines import read_lines
 from flowvi.experiments.run import atomic_write
 from flowvi.flows import Flow, build
 
 __all__ = ["Store"]
 
 Record = dict[str, Any]
+_KEYS = {"energy", "flow", "length", "seed", "kl", "ln_z", "budget"}
 
 
 class Store:
@@ -39,6 +40,9 @@ class Store:
         self.folder = folder
         self.lines, self.weights = folder / "figure3.jsonl", folder / "figure3.npz"
         self.records: list[Record] = read_lines(self.lines)
+        for record in self.records:
+            if not record.keys() >= _KEYS or record["flow"] not in FLOWS:
+                raise RunError(f"{self.lines} holds what is no result of figure 3: remove it, or choose another --out")
         self._arrays = _arrays(self.weights)
 
     def check_budget(self, budget: str) -> None:
@@ -47,11 +51,10 @@ class Store:
         Raises:
             RunError: there are results of another one.
         """
-        others = {record.get("budget") for record in self.records} - {budget}
+        others = {record["budget"] for record in self.records} - {budget}
         if others:
-            raise RunError(
-                f"{self.lines} holds results of --budget {' and '.join(sorted(map(str, others)))}: choose another --out"
-            )
+            found = " and ".join(sorted(map(str, others)))
+            raise RunError(f"{self.lines} holds results of --budget {found}: choose another --out")
 
     def has(self, cell: Cell) -> bool:
         """Whether all restarts of a cell are on file, made with its settings."""
