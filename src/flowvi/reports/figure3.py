@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from flowvi.errors import RunError
@@ -32,7 +33,7 @@ Image = npt.NDArray[np.float64]
 SHOWN = 4.5  # half the width of a panel, in units of z
 SIDES = 225  # points along it
 DPI = 200
-PANEL, GAP, CURVES, LEFT, TOP, BOTTOM = 0.77, 0.04, 2.0, 0.32, 0.6, 0.6  # inches
+PANEL, GAP, CURVES, LEFT, TOP, BOTTOM = 0.77, 0.04, 2.0, 0.32, 0.58, 0.72  # inches
 INK, GREY, RULE = "#1c1c1c", "#6e6e6e", "#dddddd"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#ffffff", "#cfe1f2", "#6aaed6", "#2070b4", "#08306b"])
 # Okabe and Ito's colours, which everybody can tell apart
@@ -78,8 +79,8 @@ def _figure(store: Store) -> Figure:
     width = LEFT + (1 + len(columns)) * PANEL + GAP + CURVES
     height = TOP + len(rows) * PANEL + BOTTOM
     page = _Page(width, height)
-    for column in columns:
-        page.head(column.flow, [i + 1 for i, other in enumerate(columns) if other.flow == column.flow])
+    for flow in dict.fromkeys(column.flow for column in columns):
+        page.head(flow, [number for number, column in enumerate(columns, 1) if column.flow == flow])
     for row, name in enumerate(rows):
         own = [record for record in store.records if record["energy"] == name]
         page.write(f"$U_{name[1:]}$", LEFT / 2, TOP + (row + 0.5) * PANEL, TITLE)
@@ -89,11 +90,27 @@ def _figure(store: Store) -> Figure:
             density = _density(store, name, column)
             if density is not None:
                 page.show(density, target.max(), row, number, f"K = {column.length}")
-        _curves(page.axes_of_curves(row), own, last=row == len(rows) - 1)
+        axes = page.axes_of_curves(row)
+        _curves(axes, own)
+        _scales(axes, store.records, last=row == len(rows) - 1)
     page.write("KL(q‖p), nats", width - CURVES / 2 + 0.16, TOP - 0.31, LABEL)
     page.write("median and range over restarts", width - CURVES / 2 + 0.16, TOP - 0.15, SMALL, colour=GREY)
+    page.write(
+        _settings(store.records), LEFT + PANEL * (1 + len(columns)) / 2, height - BOTTOM + 0.2, SMALL, colour=GREY
+    )
     _legend(page, store.records)
     return page.figure
+
+
+def _settings(records: Sequence[Record]) -> str:
+    """How the flows were trained, in a line."""
+    updates, batch = (_either(records, key) for key in ("updates", "batch"))
+    restarts = _either(records, "restarts")
+    return f"{updates} updates of {batch} points each; {restarts} restarts, drawn is that of median KL"
+
+
+def _either(records: Sequence[Record], key: str) -> str:
+    return " or ".join(f"{value:,}" for value in sorted({record[key] for record in records}))
 
 
 def _columns(records: Sequence[Record]) -> list[_Column]:
@@ -162,7 +179,7 @@ class _Page:
         self.figure.text(x, y, text, ha="center", va=va, size=size, color=colour, linespacing=1.05)
 
 
-def _curves(axes: Axes, records: Sequence[Record], last: bool) -> None:
+def _curves(axes: Axes, records: Sequence[Record]) -> None:
     """KL against K: the median's line, and a bar from the best restart to the worst."""
     lengths = sorted({record["length"] for record in records})
     for number, (flow, (colour, marker)) in enumerate(STYLES.items()):
@@ -172,7 +189,14 @@ def _curves(axes: Axes, records: Sequence[Record], last: bool) -> None:
         places = [k * 1.07 ** (number - 2) for k in found]
         axes.plot(places, list(map(median_low, found.values())), color=colour, marker=marker, markersize=3, linewidth=1)
         axes.vlines(places, list(map(min, found.values())), list(map(max, found.values())), color=colour, linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlim=(1.5, 45))
+
+
+def _scales(axes: Axes, records: Sequence[Record], last: bool) -> None:
+    """The same scales for all energies."""
+    lengths = sorted({record["length"] for record in records})
+    low, high = (extreme(record["kl"] for record in records) for extreme in (min, max))
+    axes.set(xscale="log", yscale="log", xlim=(lengths[0] / 1.5, lengths[-1] * 1.5), ylim=(low / 1.4, high * 1.4))
+    axes.yaxis.set_major_locator(LogLocator(numticks=10))
     axes.set_xticks(lengths, [str(k) for k in lengths] if last else [""] * len(lengths), minor=False)
     axes.set_xticks([], minor=True)
     axes.tick_params(labelsize=SMALL, length=2, color=GREY, labelcolor=INK, which="both")
@@ -189,7 +213,7 @@ def _curves(axes: Axes, records: Sequence[Record], last: bool) -> None:
 
 
 def _legend(page: _Page, records: Sequence[Record]) -> None:
-    """The lines' flows, below the curves' column and to its left."""
+    """The lines' flows, below the curves."""
     flows = [flow for flow in STYLES if any(record["flow"] == flow for record in records)]
     handles = [
         Line2D(
@@ -200,12 +224,13 @@ def _legend(page: _Page, records: Sequence[Record]) -> None:
     page.figure.legend(
         handles=handles,
         loc="lower right",
-        bbox_to_anchor=((page.width - 0.05) / page.width, 0.0),
-        ncols=len(flows),
+        bbox_to_anchor=((page.width - 0.05) / page.width, -0.01),
+        ncols=2,
         fontsize=SMALL,
         frameon=False,
         handlelength=1.6,
-        columnspacing=1.4,
+        columnspacing=1.2,
+        labelspacing=0.3,
     )
 
 
