@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from flowvi.errors import InterruptedRun
+from flowvi.errors import InterruptedRun, RunError
 from flowvi.experiments.figure3.cells import FLOWS, Cell, cells
 from flowvi.experiments.figure3.energies import ENERGIES
 from flowvi.experiments.figure3.quadrature import Integrals, stable
@@ -45,7 +47,7 @@ def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None] = la
 
     Raises:
         ConfigError: another budget.
-        RunError: files that cannot be used, or are of another budget.
+        RunError: files that cannot be used, or are of another budget; a process that was killed.
         NonFiniteError: a free energy that is not finite.
         InterruptedRun: it was asked to stop; cells that were done are on file.
     """
@@ -121,7 +123,7 @@ def _each(left: Sequence[Cell], jobs: int) -> Iterator[Measured]:
     if jobs <= 1:
         yield from map(measure, left)
         return
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     with stop_requests() as stop, ProcessPoolExecutor(jobs, context, initializer=_alone) as pool:
         waiting: set[Future[Measured]] = {pool.submit(measure, cell) for cell in left}
         try:
@@ -131,16 +133,17 @@ def _each(left: Sequence[Cell], jobs: int) -> Iterator[Measured]:
                     yield each.result()
                 if stop.is_set():
                     raise InterruptedRun("stopped: the cells that were done are on file; the same command goes on")
-        except BaseException:
+        except BrokenProcessPool as error:
+            raise RunError(
+                "a process was killed, perhaps for memory: the same command with fewer --jobs goes on"
+            ) from error
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
+            for child in set(multiprocessing.active_children()) - others:
                 child.kill()
-            raise
 
 
 def _alone() -> None:
     """A worker: one thread, and what the terminal sends is for the parent to act on."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
