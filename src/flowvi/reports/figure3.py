@@ -106,7 +106,8 @@ def _settings(records: Sequence[Record]) -> str:
     """How the flows were trained, in a line."""
     updates, batch = (_either(records, key) for key in ("updates", "batch"))
     restarts = _either(records, "restarts")
-    return f"{updates} updates of {batch} points each; {restarts} restarts, drawn is that of median KL"
+    several = "one restart" if restarts == "1" else f"{restarts} restarts, drawn is that of median KL"
+    return f"{updates} updates of {batch} points each; {several}"
 
 
 def _either(records: Sequence[Record], key: str) -> str:
@@ -182,11 +183,13 @@ class _Page:
 def _curves(axes: Axes, records: Sequence[Record]) -> None:
     """KL against K: the median's line, and a bar from the best restart to the worst."""
     lengths = sorted({record["length"] for record in records})
-    for number, (flow, (colour, marker)) in enumerate(STYLES.items()):
+    flows = [flow for flow in STYLES if any(record["flow"] == flow for record in records)]
+    for number, flow in enumerate(flows):
+        colour, marker = STYLES[flow]
         found = {k: [r["kl"] for r in records if (r["flow"], r["length"]) == (flow, k)] for k in lengths}
         found = {k: kls for k, kls in found.items() if kls}
         # beside each other, so that bars do not hide each other
-        places = [k * 1.07 ** (number - 2) for k in found]
+        places = [k * 1.07 ** (number - (len(flows) - 1) / 2) for k in found]
         axes.plot(places, list(map(median_low, found.values())), color=colour, marker=marker, markersize=3, linewidth=1)
         axes.vlines(places, list(map(min, found.values())), list(map(max, found.values())), color=colour, linewidth=0.8)
 

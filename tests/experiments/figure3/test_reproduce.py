@@ -169,5 +169,6 @@ def test_the_budgets() -> None:
         (energy, flow, length) for energy in ENERGIES for flow in FLOWS for length in (2, 8, 32)
     }
     assert {cell.restarts for cell in default if cell.flow == "planar"} == {10}
-    assert {cell.scheme for cell in default} == {Scheme()}
+    assert {cell.scheme for cell in default if "nice" not in cell.flow} == {Scheme()}
+    assert {(cell.scheme.updates, cell.scheme.batch) for cell in default} == {(Scheme().updates, Scheme().batch)}
     assert list(ENERGIES) == list(cells_module.ENERGIES)
