@@ -20,10 +20,12 @@ import flowvi
 from flowvi.cli import app
 from flowvi.errors import CheckpointError, ConfigError, InterruptedRun, RunError
 from flowvi.experiments.config import resolve
+from flowvi.experiments.figure3.cells import BUDGETS as FIGURE3_BUDGETS
 from flowvi.experiments.presets import PRESETS
+from flowvi.reports.reproductions import REPRODUCTIONS, load
 
 PRESET = "dlgm.nf10.mnist"
-COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure")
+COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure", "reproduce")
 
 Stub = Callable[..., None]
 
@@ -142,6 +144,9 @@ def environment() -> dict[str, str]:
         (["sweep", "--help"], 0),
         (["sweep", PRESET, "flow.lenght=3,4"], 2),
         (["sweep", "dlgm.nf11.mnist", "seed=0,1"], 2),
+        (["reproduce"], 0),
+        (["reproduce", "figure33"], 2),
+        (["reproduce", "figure3", "--budget", "huge"], 2),
     ],
 )
 def test_imports_nothing_heavy(words: list[str], code: int) -> None:
@@ -213,6 +218,8 @@ def test_help_lists_the_commands() -> None:
 def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: list[Any], stub: Stub) -> None:
     stub("flowvi.experiments.results", collect=lambda folders, out: len(folders))
     stub("flowvi.reports.samples", draw=lambda folder, out: None)
+    stub("flowvi.experiments.figure3.reproduce", reproduce=lambda *words: None)
+    stub("flowvi.reports.figure3", draw=lambda folder: [])
     make_run("runs/dlgm.nf10.mnist/0")
     make_run("runs/dlgm.nf10.mnist,flow.length=40/3")
     for command in COMMANDS:
@@ -490,3 +497,48 @@ def test_figure(stub: Stub) -> None:
     assert invoke("figure", str(folder), "--out", "x.png").stdout == "figure: x.png\n"
     assert calls == [(folder, folder / "samples.png"), (folder, Path("x.png"))]
     assert refused("figure", "nowhere", code=1) == ["there is no run folder nowhere"]
+
+
+# reproduce
+
+
+def test_reproduce(stub: Stub) -> None:
+    calls: list[Any] = []
+
+    def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None]) -> None:
+        calls.append((budget, out, jobs))
+        say("a cell is done")
+
+    stub("flowvi.experiments.figure3.reproduce", reproduce=reproduce)
+    stub("flowvi.reports.figure3", draw=lambda folder: [folder / "figure3.svg"])
+    result = invoke("reproduce", "figure3", "--budget", "smoke", "--jobs", "3")
+    assert result.stdout.splitlines() == [
+        "reproduce figure3, smoke budget: runs/figure3/smoke",
+        "a cell is done",
+        "svg: runs/figure3/smoke/figure3.svg",
+    ]
+    assert invoke("reproduce", "figure3", "--out", "results").exit_code == 0
+    assert calls[0] == ("smoke", Path("runs/figure3/smoke"), 3)
+    assert calls[1][:2] == ("default", Path("results"))
+    assert 1 <= calls[1][2] <= 8
+
+
+def test_reproduce_lists_what_there_is() -> None:
+    result = invoke("reproduce")
+    assert result.exit_code == 0
+    for name, entry in REPRODUCTIONS.items():
+        assert f"{name}: {entry.summary}\n" in result.stdout
+        assert all(f"--budget {budget} " in result.stdout for budget in entry.budgets)
+
+
+def test_reproductions_name_functions_that_exist() -> None:
+    for entry in REPRODUCTIONS.values():
+        assert callable(load(entry.run)) and callable(load(entry.show))
+    assert set(REPRODUCTIONS["figure3"].budgets) == set(FIGURE3_BUDGETS)
+
+
+def test_reproduce_refuses() -> None:
+    assert refused("reproduce", "figure9") == ["there is no 'figure9' to reproduce: it takes one of figure3"]
+    assert refused("reproduce", "figure3", "--budget", "huge") == [
+        "budget cannot be 'huge': figure3 takes one of smoke, default"
+    ]

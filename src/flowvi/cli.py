@@ -338,6 +338,62 @@ def figure(
     typer.echo(f"figure: {target}")
 
 
+def _complete_reproduction(incomplete: str) -> list[tuple[str, str]]:
+    from flowvi.reports.reproductions import REPRODUCTIONS
+
+    return [(name, entry.summary) for name, entry in REPRODUCTIONS.items() if name.startswith(incomplete)]
+
+
+@app.command(
+    epilog=_examples(
+        "flowvi reproduce",
+        "flowvi reproduce figure3 --budget smoke",
+        "flowvi reproduce figure3 --out results",
+    )
+)
+def reproduce(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="The figure or table.", autocompletion=_complete_reproduction),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", "-b", metavar="NAME", help="What may be spent [default: the largest]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The folder [default: runs/NAME/BUDGET]")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes [default: one for each core, 8 at most]")
+    ] = None,
+) -> None:
+    """Reproduce a figure or table of the paper.
+
+    Without a name it lists what there is. What is on file in the folder already is not done again: after Ctrl-C
+    the same command goes on.
+    """
+    from flowvi.reports.reproductions import REPRODUCTIONS, load
+
+    if name is None:
+        for each, entry in REPRODUCTIONS.items():
+            typer.echo(f"{each}: {entry.summary}")
+            for key, what in entry.budgets.items():
+                typer.echo(f"  --budget {key:8} {what}")
+        return
+    if name not in REPRODUCTIONS:
+        raise ConfigError(f"there is no {name!r} to reproduce: it takes one of {', '.join(REPRODUCTIONS)}")
+    entry = REPRODUCTIONS[name]
+    budget = budget or list(entry.budgets)[-1]
+    if budget not in entry.budgets:
+        raise ConfigError(f"budget cannot be {budget!r}: {name} takes one of {', '.join(entry.budgets)}")
+    from flowvi.experiments.config import runs_root
+
+    folder = out or runs_root() / name / budget
+    typer.echo(f"reproduce {name}, {budget} budget: {folder}")
+    load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo)
+    for path in load(entry.show)(folder):
+        typer.echo(f"{path.suffix[1:]}: {path}")
+
+
 def _no_config(command: str, words: list[str]) -> ConfigError:
     """What to say where a command lacks `--config`."""
     from flowvi.experiments.presets import PRESETS

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from flowvi import __version__
 from flowvi.data import Dataset
 from flowvi.errors import RunError
+from flowvi.experiments.lines import read_lines, read_record
 from flowvi.experiments.run import Run, as_run, atomic_write
 from flowvi.flows.registry import family
 
-__all__ = ["collect", "describe", "mean_and_error"]
+__all__ = ["collect", "describe", "mean_and_error", "provenance"]
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -59,6 +60,13 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
         "selected_update": selected_update,
         "train_images": len(dataset.train),
         "precision": config.precision,
+        **provenance(),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """The keys of a result that say what measured it, and where."""
+    return {
         "versions": f"flowvi {__version__}, torch {torch.__version__}, python {platform.python_version()}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_accelerator()}",
         "commit": _commit(),
@@ -79,13 +87,13 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
         RunError: a folder that is no run or has no result, or a file that cannot be read or written.
     """
     out = Path(out)
-    kept = {_identity(record): record for record in _read_lines(out)}
+    kept = {_identity(record): record for record in read_lines(out)}
     found: list[dict[str, Any]] = []
     for folder in runs:
         files = sorted(as_run(folder).folder.glob("result*.json"))
         if not files:
             raise RunError(f"no result in {folder}: run `flowvi test {folder}` first")
-        found += [_record(file, file.read_text()) for file in files]
+        found += [read_record(file, file.read_text()) for file in files]
     kept.update({_identity(record): record for record in found})
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,25 +106,6 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
 
 def _identity(record: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(record.get(key) for key in ("config_hash", "seed", "estimator", "samples", "images"))
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    try:
-        return [_record(path, line) for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot read {path} ({error}): name another") from error
-
-
-def _record(path: Path, text: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise RunError(f"{path} does not hold results as flowvi writes them: remove it, or name another")
-    return record
 
 
 def _parameters_source(options: dict[str, Any]) -> str | None:

@@ -10,14 +10,15 @@ from flowvi.flows.registry import FAMILIES, check_options, family
 if TYPE_CHECKING:
     from flowvi.flows.composed import Composed
     from flowvi.flows.fitting import fit_to
-    from flowvi.flows.flow import Flow, FlowDistribution, Link
+    from flowvi.flows.flow import Flow as Flow  # explicitly, for rooms above that name it
+    from flowvi.flows.flow import FlowDistribution, Link
     from flowvi.flows.full_rank import FullRankGaussian
     from flowvi.flows.gaussian import Gaussian
     from flowvi.flows.householder import Householder
     from flowvi.flows.iaf import IAF
     from flowvi.flows.networks import NetworkFlow
     from flowvi.flows.nice import NICE
-    from flowvi.flows.parameters import ParametricFlow
+    from flowvi.flows.parameters import ParametricFlow as ParametricFlow
     from flowvi.flows.planar import Planar
     from flowvi.flows.radial import Radial
     from flowvi.flows.realnvp import RealNVP
