@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -505,6 +506,19 @@ def is_free(run: Run) -> bool:
 
 
 # Ray
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install 'flowvi[ray]'")
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_a_cluster_that_is_not_there_is_told_at_once(
+    address: str, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # a port that is taken, where nobody listens
+        given = address.format(nobody.getsockname()[1])
+        monkeypatch.setenv("RAY_ADDRESS", given)
+        with pytest.raises(RunError, match=re.escape(f"cannot reach the Ray cluster at RAY_ADDRESS={given}: ")):
+            flowvi.sweep(PRESET, engine="ray", seed=[0], **small)
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install 'flowvi[ray]'")

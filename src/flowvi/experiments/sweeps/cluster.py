@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,6 +18,7 @@ from flowvi.experiments.sweeps.worker import work
 __all__ = ["Cluster", "check_ray"]
 
 RETRIES = 3  # of a job whose worker died
+CONNECT_SECONDS = 10.0
 
 
 def check_ray() -> None:
@@ -55,12 +58,13 @@ class Cluster:
 
     def _connect(self) -> None:
         address = os.environ.get("RAY_ADDRESS") or "local"
+        _check_reachable(address)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             self._ray.init(address=address, **quiet, **({"include_dashboard": False} if address == "local" else {}))
         except (ConnectionError, ValueError, RuntimeError) as error:
             why = str(error).strip().splitlines()[0]
-            raise RunError(f"cannot reach the Ray cluster at RAY_ADDRESS={address}: {why}") from error
+            raise _unreachable(address, why) from error
 
     @property
     def free(self) -> int:
@@ -105,3 +109,18 @@ class Cluster:
             # the last line of a traceback, the first of everything else
             return "failed", lines[-1] if isinstance(error, errors.RayTaskError) else lines[0]
         return state, message
+
+
+def _check_reachable(address: str) -> None:
+    """Raise RunError where nothing listens at `host:port`, for which Ray itself would wait for minutes."""
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1].strip("[]"), int(found[2])), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, str(error)) from error
+
+
+def _unreachable(address: str, why: str) -> RunError:
+    return RunError(f"cannot reach the Ray cluster at RAY_ADDRESS={address}: {why}")
