@@ -239,6 +239,12 @@ def test_points_that_are_left_out_are_counted_and_are_not_most() -> None:
     assert "16 of 16 points are too ill conditioned to be judged" in row.broken[0]
 
 
+def test_long_chains_may_scale_the_whole_space_step_by_step() -> None:
+    (subject,) = (subject for subject in registered() if str(subject) == "iaf gate_bias=0.0 static")  # σ = ½ at first
+    (row,) = audit([subject], Sizes((2,), (80,)), names=["there+back"])
+    assert not row.broken, "\n".join(row.broken)
+
+
 # --- what is audited ----------------------------------------------------------------------------------------
 
 

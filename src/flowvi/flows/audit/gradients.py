@@ -92,7 +92,8 @@ def _differences(score: Any, at: list[Tensor], way: list[Tensor]) -> tuple[Tenso
 def reach(setting: Setting, dtype: torch.dtype) -> Finding:
     """Gradients of push and of log_prob are finite for every number; those of log_prob are 0 for none.
 
-    The last at moderate parameters in float64, except for numbers that are declared `idle`. In float32 those of
+    The last at moderate parameters in float64, except for numbers that are declared `idle`; zeros are counted as beyond
+    where no point can be judged, κ·ε > 1e-2. In float32 those of
     log_prob are counted as beyond where it passes 1e15 there or in float64: a sample's rounding is magnified as far.
     """
     pushed, scored, largest = _reached(setting, dtype)
@@ -105,8 +106,10 @@ def reach(setting: Setting, dtype: torch.dtype) -> Finding:
         return Finding.count(infinite, count, f"{infinite} gradients are not finite")
     exempt = idle(setting.flow(dtype))
     dead = {name: int(((g == 0) & ~exempt[name]).sum()) for name, g in scored.items()}
-    names = ", ".join(f"{number} of {name}" for name, number in dead.items() if number)
-    return Finding.count(sum(dead.values()), count, f"gradients are 0: {names}")
+    total, names = sum(dead.values()), ", ".join(f"{number} of {name}" for name, number in dead.items() if number)
+    if (setting.kappa * torch.finfo(dtype).eps > 1e-2).all():  # log_prob is of other points, where units may saturate
+        return Finding.count(0, count, beyond=total)
+    return Finding.count(total, count, f"gradients are 0: {names}")
 
 
 def _reached(setting: Setting, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
