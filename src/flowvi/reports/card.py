@@ -99,10 +99,8 @@ def _facts(config: Config, result: Record, weights_sha256: str) -> Iterator[list
     yield ["updates", f"{updates} of {number(result.get('batch'), 0)} images each, from {images} training images"]
     yield ["weights", f"{selection}{selected}"]
     yield ["seed", f"{or_absent(result, 'seed')}"]
-    yield [
-        "precision",
-        f"{or_absent(result, 'precision')} in training, {or_absent(result, 'test_precision')} in the test",
-    ]
+    precisions = [or_absent(result, key) for key in ("precision", "test_precision")]
+    yield ["precision", f"{precisions[0]} in training, {precisions[1]} in the test"]
     yield ["versions", f"{or_absent(result, 'versions')}"]
     yield ["commit", f"{or_absent(result, 'commit')}"]
     yield ["config hash", f"`{or_absent(result, 'config_hash')}`"]
