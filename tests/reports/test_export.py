@@ -276,6 +276,14 @@ def test_code_that_a_folder_brings_is_not_run(source: Path, tmp_path: Path, monk
         with pytest.raises(CheckpointError, match="flowvi does not run it"):
             flowvi.load(out)
         assert module not in sys.modules and not (out / "run").exists()
+    shutil.copy(out / "brought_net.py", out / "zuko.py")
+    monkeypatch.delitem(sys.modules, "zuko", raising=False)
+    config["model"]["encoder"] = None
+    config["flow"] = {"kind": "zuko.NICE", "length": 2}
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="needs the module 'zuko'"):
+        flowvi.load(out)
+    assert not (out / "run").exists()
 
 
 def test_a_config_can_call_nothing_but_networks(source: Path, tmp_path: Path) -> None:

@@ -80,15 +80,17 @@ def _check_types(model: DLGM, state: dict[str, Tensor], source: Path) -> None:
 def _refuse_its_own_code(run: Run) -> None:
     """Python may look for modules in the present folder, which may be the very one that is loaded."""
     folder = run.folder.resolve()
-    for key in ("encoder", "decoder"):
-        module = (getattr(run.config.model, key) or "").partition(":")[0]
-        if not module or module in sys.modules:
+    model = run.config.model
+    modules = [path.partition(":")[0] for path in (model.encoder, model.decoder) if path]
+    modules += ["zuko"] if "zuko" in run.config.flow.kind else []
+    for module in modules:
+        if module in sys.modules:
             continue
         inside = [place for place in _places(module) if place.resolve().is_relative_to(folder)]
         if inside:
             raise CheckpointError(
-                f"{run.folder / 'config.json'} names a network in {inside[0]}, which the folder itself brings: "
-                "flowvi does not run it. Where you trust it, import it before you load the model"
+                f"{run.folder / 'config.json'} needs the module {module!r}, which the folder itself brings "
+                f"({inside[0]}): flowvi does not run it. Where you trust it, import it before you load the model"
             )
 
 
