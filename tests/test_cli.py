@@ -25,7 +25,7 @@ from flowvi.experiments.presets import PRESETS
 from flowvi.reports.reproductions import REPRODUCTIONS, load
 
 PRESET = "dlgm.nf10.mnist"
-COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure", "reproduce")
+COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure", "export", "reproduce")
 
 Stub = Callable[..., None]
 
@@ -218,6 +218,7 @@ def test_help_lists_the_commands() -> None:
 def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: list[Any], stub: Stub) -> None:
     stub("flowvi.experiments.results", collect=lambda folders, out: len(folders))
     stub("flowvi.reports.samples", draw=lambda folder, out: None)
+    stub("flowvi.reports.export", export=lambda folder, out: None)
     stub("flowvi.experiments.figure3.reproduce", reproduce=lambda *words: None)
     stub("flowvi.reports.figure3", draw=lambda folder: [])
     make_run("runs/dlgm.nf10.mnist/0")

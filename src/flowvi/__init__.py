@@ -3,6 +3,7 @@
     run = flowvi.train("dlgm.nf10.mnist", seed=1, **{"flow.length": 20})
     flowvi.test(run)
     model = flowvi.load(run.folder)
+    flowvi.export(run, "published/nf10")
 
 `flowvi.flows` holds the flows, `flowvi.supports` the constrained supports, `flowvi.errors` what is raised on
 purpose. Every name here is imported upon its first use (PEP 562), so that `import flowvi`, the command's help and a
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
     from flowvi.experiments.sweep import sweep
     from flowvi.experiments.train import train
     from flowvi.inference import supports
+    from flowvi.reports.export import export
 
-__all__ = ["__version__", "errors", "flows", "load", "supports", "sweep", "test", "train"]
+__all__ = ["__version__", "errors", "export", "flows", "load", "supports", "sweep", "test", "train"]
 
 __version__ = "0.1.0"
 
 # Each function by the module that defines it: `flowvi.experiments.train` is that module as soon as anything
 # has imported it, whatever the room's own `__init__` exports.
 _HOMES = {
+    "export": "flowvi.reports.export",
     "load": "flowvi.experiments.load",
     "sweep": "flowvi.experiments.sweep",
     "test": "flowvi.experiments.evaluate",

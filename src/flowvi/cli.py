@@ -338,6 +338,31 @@ def figure(
     typer.echo(f"figure: {target}")
 
 
+@app.command(
+    epilog=_examples(
+        "flowvi export runs/dlgm.nf10.mnist/0 nf10",
+        "flowvi export runs/dlgm.nf10.mnist,flow.length=40/3 published/nf40",
+    )
+)
+def export(
+    folder: Annotated[str, typer.Argument(metavar="RUN_FOLDER", help="A trained and tested run.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder to write: new, empty, or an export of the same run.")
+    ],
+) -> None:
+    """Publish a tested model: its weights, its config and a model card.
+
+    `flowvi.load(DIR)` gives it back in Python, and `flowvi test DIR` tests it.
+    """
+    run = _existing(folder)
+    from flowvi.reports.export import export as export_run
+
+    export_run(run, out)
+    for name in ("README.md", "config.json", "model.safetensors"):
+        typer.echo(f"{'model card' if name == 'README.md' else name}: {out / name}")
+    typer.echo(f"load it in Python with: flowvi.load({str(out)!r})")
+
+
 def _complete_reproduction(incomplete: str) -> list[tuple[str, str]]:
     from flowvi.reports.reproductions import REPRODUCTIONS
 

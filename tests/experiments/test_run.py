@@ -44,7 +44,7 @@ def test_another_config_is_refused_by_its_difference_and_nothing_is_touched(tmp_
 def test_no_run_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no config\.json"):
         Run.at(tmp_path)
-    with pytest.raises(RunError, match=r"no config\.json"):
+    with pytest.raises(RunError, match="no such folder"):
         Run.at(tmp_path / "nowhere")
 
 

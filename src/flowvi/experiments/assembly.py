@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any
 
 import torch
 from torch import nn
@@ -86,16 +85,17 @@ def _network(key: str, path: str | None) -> Callable[[int, int], nn.Module] | No
         ) from error
     except AttributeError as error:
         raise ConfigError(f"{key}={path}: the module {module!r} has no {name!r}") from error
+    # a config may be a stranger's: of all that can be imported it gets to call networks alone
+    if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
+        raise ConfigError(f"{key}={path}: is a {type(constructor).__name__}, expected a torch.nn.Module class")
     return partial(_make, key, path, constructor)
 
 
-def _make(key: str, path: str, constructor: Any, inputs: int, outputs: int) -> nn.Module:
+def _make(key: str, path: str, constructor: type[nn.Module], inputs: int, outputs: int) -> nn.Module:
     try:
         network = constructor(inputs, outputs)
     except TypeError as error:
         raise ConfigError(f"{key}={path}: it is called with (inputs, outputs), and refused: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise ConfigError(f"{key}={path}: gave a {type(network).__name__}, expected a torch.nn.Module")
     training = network.training
     try:
         with torch.no_grad():

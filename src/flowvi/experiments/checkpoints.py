@@ -20,6 +20,7 @@ from flowvi.models import DLGM
 __all__ = ["fill", "read_checkpoint", "read_weights", "write_checkpoint", "write_weights"]
 
 FORMAT = 1
+LFS_POINTER = b"version https://git-lfs"
 DIGEST_BYTES = 32  # the SHA-256 of all that comes before it, at the end of the file
 
 
@@ -55,10 +56,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         CheckpointError: it is missing or damaged.
     """
     try:
-        return load_tensors(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    except SafetensorError as error:
+    if content.startswith(LFS_POINTER):
+        raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights: run `git lfs pull` beside it")
+    try:
+        return load_tensors(content)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # a type or size that torch does not know
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 

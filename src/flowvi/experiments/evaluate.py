@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -66,6 +67,7 @@ def test(
     if samples < 1:
         raise ConfigError(f"samples={samples}: allowed is 1 or more")
     model = load(run)
+    weights = hashlib.sha256(run.weights.read_bytes()).hexdigest()
     model.precision = "32"
     device = choose_device(run.config.device)
     dataset = load_data(run.config, device)
@@ -74,6 +76,7 @@ def test(
     evidence = evidence_of_images(model.to(device), dataset.test, rows, samples, run.config.seed)
     record = {
         **describe(run, dataset, model, _selected_update(run)),
+        "weights_sha256": weights,
         **_summary(evidence),
         "estimator": estimator,
         "samples": samples,
@@ -164,6 +167,8 @@ def _train_seconds(run: Run) -> float | None:
 
 def _selected_update(run: Run) -> int | None:
     scores = [line for line in _metrics(run) if "validation_free_energy" in line]
+    if run.config.training.selection == "validation" and not run.metrics.exists():
+        return None  # a published model does not bring its history
     if run.config.training.selection != "validation" or not scores:
         return run.config.training.updates
     return int(min(scores, key=lambda line: line["validation_free_energy"])["update"])

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from flowvi.errors import BusyRun, RunError
 from flowvi.experiments.config import Config, difference
 
-__all__ = ["Run", "append_line", "as_run", "atomic_write", "truncate_lines"]
+__all__ = ["Run", "append_line", "as_run", "atomic_write", "sync_folder", "truncate_lines"]
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,10 @@ class Run:
         try:
             saved = json.loads(file.read_text())
         except FileNotFoundError:
-            raise RunError(f"no run in {folder}: there is no config.json; train it first, or name its folder") from None
-        except (OSError, ValueError) as error:
+            raise RunError(f"no run in {folder}: {_without_config(folder)}") from None
+        except NotADirectoryError:
+            raise RunError(f"{folder} is a file: name the folder that holds it") from None
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"cannot read {file}: {error}") from error
         return cls(folder, Config.from_dict(saved, file))
 
@@ -124,6 +126,13 @@ class Run:
             lock.release()
 
 
+def _without_config(folder: Path) -> str:
+    if (folder / "model.safetensors").exists():
+        return "its model.safetensors lacks the config.json that belongs to it; restore it, or fetch the folder again"
+    absent = "there is no config.json" if folder.exists() else "there is no such folder"
+    return f"{absent}; train it first, or name its folder"
+
+
 def as_run(run: Run | str | os.PathLike[str]) -> Run:
     """`run` itself, or the run in that folder."""
     return run if isinstance(run, Run) else Run.at(run)
@@ -143,7 +152,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             out.flush()
             os.fsync(out.fileno())
         part.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
         with suppress(OSError):  # a file in place of the folder, a read-only disk
             part.unlink()
@@ -154,7 +163,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk."""
     if hasattr(os, "O_DIRECTORY"):  # not on Windows
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
