@@ -161,7 +161,7 @@ def _licence(config: Config, result: Record) -> str:
     about = f"{licence}" if licence else "a file of whoever trained it; flowvi does not know its licence"
     return (
         f"Trained on {data}: {about}. The code that loads it, flowvi, is Apache-2.0. The weights carry no licence of "
-        "their own until whoever publishes them adds one here, in keeping with that of the data."
+        "their own until whoever publishes them adds a file LICENSE, in keeping with that of the data."
     )
 
 

@@ -29,6 +29,7 @@ _ALSO: dict[str, list[dict[str, Any]]] = {
     "iaf": [{"gate_bias": 0.0}],
     "sylvester": [{"bottleneck": 1}, {"bottleneck": FEATURES}],
 }
+_MOST = {"gate_bias": 8}  # with it 0 a layer halves: 80 of them map the plane to a point, as far as float64 can tell
 _COMPOSED = "planar+radial", "full_rank+iaf"
 _ZUKO = "zuko.NSF", "zuko.MAF"
 
@@ -154,7 +155,7 @@ def _both(kind: str, options: Mapping[str, Any]) -> Iterator[Subject]:
     entry = family(kind)
     # up to D = 8 this is `auto`, which is audited anyway
     least = 9 if FEATURES in options.values() else entry.least
-    most = 3 if "zuko." in kind else 80
+    most = min([3 if "zuko." in kind else 80, *(_MOST[name] for name in options if name in _MOST)])
     source = options.get("parameters", "auto")
     for context in (0, CONTEXT):
         if context or source != "amortised":
