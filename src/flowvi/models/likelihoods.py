@@ -85,7 +85,7 @@ class LogitNormal:
     Example:
         >>> x = torch.tensor([0.5, 0.5])
         >>> LogitNormal().log_prob(x, torch.tensor([0.0, 0.0, 5.0, 5.0]))
-        tensor(-9.0653)
+        tensor(-9.0655)
     """
 
     FLOOR = 1 / 64

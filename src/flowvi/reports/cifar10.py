@@ -104,8 +104,9 @@ def _notes(firsts: Sequence[Record]) -> list[str]:
     notes = [
         "In nats for each patch of 3 × 8 × 8 pixels in (0, 1), where densities above 1 make −ln p(x) negative; mean ± "
         "standard error over the test patches, one of each test image. Gain: ln p(x) above that of K = 0, patch by "
-        f"patch. −ln p(x) by importance sampling, S = {said('samples')}. Paper: Rezende & Mohamed 2015, Table 3, after "
-        f"500,000 updates. Ours: {said('protocol')} protocol, {said('images')} test patches."
+        f"patch. −ln p(x) by importance sampling, S = {said('samples')}, which is biased up, the less, the more "
+        f"samples. Paper: Rezende & Mohamed 2015, Table 3. Ours: {said('protocol')} protocol, {said('images')} test "
+        "patches."
     ]
     subsets = dict.fromkeys(str(record["subset"]) for record in firsts if record.get("subset"))
     if subsets:
