@@ -110,7 +110,7 @@ def _fixed(images: Tensor, side: int, seed: int, split: str) -> Tensor:
     """One patch of each image, (N, features), float32, the same at every call."""
     random = stream(seed, "patch", _SPLITS.index(split))
     count, channels, high, wide = images.shape
-    top, left = (torch.from_numpy(random.randint(0, size - side + 1, count)) for size in (high, wide))
+    top, left = (torch.from_numpy(random.randint(0, size - side + 1, count, np.int64)) for size in (high, wide))
     noise = torch.from_numpy(random.random_sample((count, channels * side**2)))
     return dequantise(crop(images, top, left, side), noise).float()
 

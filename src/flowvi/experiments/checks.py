@@ -108,13 +108,13 @@ def conflicts(config: Config) -> Iterator[str]:
         )
     if data.path is None and data.packed is not None:
         yield "data.packed is for a file of your own: set data.path too, or leave it out"
-    entry_of_data = entry_of(data.name, data.path)
-    if data.path is not None and data.packed is not None and entry_of_data.takes_file:
+    images = entry_of(data.name, data.path)
+    if data.path is not None and data.packed is not None and images.takes_file:
         yield f"data.packed is for a file of your own: leave it out with data.name={data.name}"
-    if not entry_of_data.binarised and data.binarisation != "fixed":
+    if not images.binarised and data.binarisation != "fixed":
         yield f"data.binarisation is of binary pixels, which data.name={data.name} does not have: leave it out"
-    if data.path is None and entry_of_data.training_images:
-        yield from _conflicts_of_splits(data, training, entry_of_data.training_images)
+    if data.path is None and images.training_images:
+        yield from _conflicts_of_splits(data, training, images.training_images)
 
 
 def _conflicts_of_splits(data: DataConfig, training: TrainingConfig, images: int) -> Iterator[str]:
