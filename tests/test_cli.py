@@ -147,6 +147,7 @@ def environment() -> dict[str, str]:
         (["reproduce"], 0),
         (["reproduce", "figure33"], 2),
         (["reproduce", "figure3", "--budget", "huge"], 2),
+        (["reproduce", "cifar10", "flow.lenght=3"], 2),
     ],
 )
 def test_imports_nothing_heavy(words: list[str], code: int) -> None:
@@ -221,6 +222,8 @@ def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: lis
     stub("flowvi.reports.export", export=lambda folder, out: None)
     stub("flowvi.experiments.figure3.reproduce", reproduce=lambda *words: None)
     stub("flowvi.reports.figure3", draw=lambda folder: [])
+    stub("flowvi.experiments.cifar10", reproduce=lambda *words, axes: None)
+    stub("flowvi.reports.cifar10", write=lambda folder: [])
     make_run("runs/dlgm.nf10.mnist/0")
     make_run("runs/dlgm.nf10.mnist,flow.length=40/3")
     for command in COMMANDS:
@@ -524,6 +527,19 @@ def test_reproduce(stub: Stub) -> None:
     assert 1 <= calls[1][2] <= 8
 
 
+def test_reproduce_with_settings(stub: Stub) -> None:
+    calls: list[Any] = []
+    stub("flowvi.experiments.cifar10", reproduce=lambda *words, axes: calls.append((*words[:3], axes)))
+    stub("flowvi.reports.cifar10", write=lambda folder: [folder / "cifar10.md"])
+    result = invoke("reproduce", "cifar10", "data.path=a.npz", "seed=0,1", "--budget", "short", "--jobs", "2")
+    assert result.stdout.splitlines() == [
+        "reproduce cifar10, short budget: runs/cifar10/short",
+        "md: runs/cifar10/short/cifar10.md",
+    ]
+    axes = {"data.path": ["a.npz"], "seed": [0, 1]}
+    assert calls == [("short", Path("runs/cifar10/short"), 2, axes)]
+
+
 def test_reproduce_lists_what_there_is() -> None:
     result = invoke("reproduce")
     assert result.exit_code == 0
@@ -539,7 +555,14 @@ def test_reproductions_name_functions_that_exist() -> None:
 
 
 def test_reproduce_refuses() -> None:
-    assert refused("reproduce", "figure9") == ["there is no 'figure9' to reproduce: it takes one of figure3"]
+    assert refused("reproduce", "figure9") == ["there is no 'figure9' to reproduce: it takes one of figure3, cifar10"]
     assert refused("reproduce", "figure3", "--budget", "huge") == [
         "budget cannot be 'huge': figure3 takes one of smoke, default"
+    ]
+    assert refused("reproduce", "figure3", "seed=1") == [
+        "figure3 takes no settings, but 'seed=1' is given: leave it out"
+    ]
+    assert refused("reproduce", "cifar10", "few.npz", "flow.lenght=3") == [
+        "'few.npz' is a word without '='",
+        "unknown key 'flow.lenght': did you mean 'flow.length'?",
     ]

@@ -157,7 +157,7 @@ def train(
     flow, training = resolved.flow, resolved.training
     typer.echo(
         f"train {config}: {flow.kind} flow, K = {flow.length}; {training.protocol} protocol, "
-        f"{training.updates} updates; {resolved.data.binarisation} binarisation; seed {resolved.seed}"
+        f"{training.updates} updates; {resolved.data.pixels}; seed {resolved.seed}"
     )
     folder = out or run_folder(config, overrides)
     typer.echo(f"run folder: {folder}")
@@ -374,12 +374,17 @@ def _complete_reproduction(incomplete: str) -> list[tuple[str, str]]:
         "flowvi reproduce",
         "flowvi reproduce figure3 --budget smoke",
         "flowvi reproduce figure3 --out results",
+        "flowvi reproduce cifar10 data.path=cifar10.npz seed=0,1,2",
     )
 )
 def reproduce(
     name: Annotated[
         str | None,
         typer.Argument(metavar="NAME", help="The figure or table.", autocompletion=_complete_reproduction),
+    ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE,...", help="Values of keys of the config, as `flowvi sweep` takes them."),
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", "-b", metavar="NAME", help="What may be spent [default: the largest]")
@@ -410,13 +415,29 @@ def reproduce(
     budget = budget or list(entry.budgets)[-1]
     if budget not in entry.budgets:
         raise ConfigError(f"budget cannot be {budget!r}: {name} takes one of {', '.join(entry.budgets)}")
+    if words and not entry.takes_settings:
+        raise ConfigError(f"{name} takes no settings, but {words[0]!r} is given: leave it out")
     from flowvi.experiments.config import runs_root
 
+    settings = {"axes": _axes(words or [])} if entry.takes_settings else {}
     folder = out or runs_root() / name / budget
     typer.echo(f"reproduce {name}, {budget} budget: {folder}")
-    load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo)
+    load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo, **settings)
     for path in load(entry.show)(folder):
         typer.echo(f"{path.suffix[1:]}: {path}")
+
+
+def _axes(words: list[str]) -> dict[str, list[Any]]:
+    """The values of keys that words spell; unknown keys are refused before any work."""
+    from flowvi.experiments.config import keys, unknown_key
+    from flowvi.experiments.sweeps.grid import parse_grid
+
+    loose, axes = parse_grid(words)
+    problems = [f"{word!r} is a word without '='" for word in loose]
+    problems += [unknown_key(key) for key in axes if key not in keys()]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return axes
 
 
 def _no_config(command: str, words: list[str]) -> ConfigError:

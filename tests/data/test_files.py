@@ -290,7 +290,7 @@ def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             {"name": "mnits"},
-            r"unknown data.name 'mnits': did you mean 'mnist'\? \(allowed: mnist; data.path takes",
+            r"unknown data.name 'mnits': did you mean 'mnist'\? \(allowed: mnist, cifar10; data.path takes",
         ),
         ({"name": "zzz"}, r"unknown data.name 'zzz' \(allowed: mnist"),
         (

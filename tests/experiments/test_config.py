@@ -222,7 +222,8 @@ def test_another_optimiser_drops_the_momentum_that_the_user_did_not_give() -> No
         ("data.path=3", "data.path cannot be 3: it takes the path of a .npz or .npy file, or none"),
         (
             "data.name=minst",
-            "data.name cannot be 'minst': it takes one of mnist; give the path of a file of your own as data.path",
+            "data.name cannot be 'minst': it takes one of mnist, cifar10; "
+            "give the path of a file of your own as data.path",
         ),
         (
             "data.validation=0",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowvi.data.dataset import Dataset, Images, Levels
     from flowvi.data.loading import load
+    from flowvi.data.patches import Patches
     from flowvi.data.registry import BINARISATIONS, DATASETS
     from flowvi.data.streams import epoch_order
 
-__all__ = ["BINARISATIONS", "DATASETS", "Dataset", "Images", "Levels", "epoch_order", "load"]
+__all__ = ["BINARISATIONS", "DATASETS", "Dataset", "Images", "Levels", "Patches", "epoch_order", "load"]
 
 _HOMES = {
     "BINARISATIONS": "registry",
@@ -19,6 +20,7 @@ _HOMES = {
     "Dataset": "dataset",
     "Images": "dataset",
     "Levels": "dataset",
+    "Patches": "patches",
     "epoch_order": "streams",
     "load": "loading",
 }

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from flowvi.data.source import Array, Source
 from flowvi.errors import DataError
 
-__all__ = ["read_file"]
+__all__ = ["open_arrays", "read_file"]
 
 _VALUES = "bools, integers 0 and 1, or floats in [0, 1]"
 _ROWS = 10_000  # looked at together, to bound the memory of the checks
@@ -39,7 +39,7 @@ def read_file(path: str | os.PathLike[str], packed: int | None = None) -> Source
         ('file:mine', (2, 4))
     """
     file = Path(os.path.expanduser(path))
-    found = _open(file)
+    found = open_arrays(file)
     arrays: dict[str, Array] = {}
     for key in list(found):
         where = f"{file}, array {key!r}" if file.suffix.lower() == ".npz" else str(file)
@@ -58,8 +58,12 @@ def read_file(path: str | os.PathLike[str], packed: int | None = None) -> Source
     return Source(file.stem, arrays, "unit")
 
 
-def _open(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a file, by key, unchecked."""
+def open_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a .npz or .npy file, by key, unchecked; `train` and `test` are there unless there is one alone.
+
+    Raises:
+        DataError: it cannot be read, or holds other arrays.
+    """
     if file.suffix.lower() not in (".npz", ".npy"):
         raise DataError(f"{file}: suffix {file.suffix!r} is not a data file's: allowed are .npz and .npy")
     if not os.path.isfile(file):  # of os.path, since pathlib's raises where a folder may not be searched

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -14,7 +15,8 @@ import torch
 from flowvi.data.binarise import bernoulli, threshold
 from flowvi.data.dataset import Dataset, Images
 from flowvi.data.files import read_file
-from flowvi.data.registry import BINARISATIONS, DATASETS
+from flowvi.data.patches import patched
+from flowvi.data.registry import BINARISATIONS, DATASETS, entry_of
 from flowvi.data.source import KEYS, Array, Source
 from flowvi.data.streams import stream
 from flowvi.errors import ConfigError, DataError
@@ -50,11 +52,11 @@ def load(
     `fixed`.
 
     Args:
-        name: a data set of `DATASETS`; unused where there is a `path`.
-        path: a user's .npz or .npy file; see `flowvi.data.files`.
+        name: a data set of `DATASETS`; unused where there is a `path`, unless that is a file of the data set.
+        path: a user's .npz or .npy file; see `flowvi.data.files`, and `flowvi.data.cifar10` for one of CIFAR-10.
         packed: features of a bit-packed file's rows.
-        binarisation: `fixed` (one Bernoulli sample), `dynamic` (a fresh one of the training images at each
-            batch) or `threshold` (pixel > 0.5). Data that are binary already stay as they are.
+        binarisation: of data that become binary: `fixed` (one Bernoulli sample), `dynamic` (a fresh one of the training
+            images at each batch) or `threshold` (pixel > 0.5). Data that are binary already stay as they are.
         seed: seed of the Bernoulli sample and of the split, in [0, 2**64).
         validation: images held out of the training images by a random permutation, where the data set brings
             no validation images of its own; 0: none. One lone array is split 80/10/10 instead.
@@ -75,6 +77,16 @@ def load(
     _check_choices(name, path, packed, binarisation, validation)
     source = _read(name, path, packed)
     parts = _parts(source, validation, seed)
+    if source.patch is not None:
+        images = {split: _take(source.arrays[part.key], part.rows) for split, part in parts.items()}
+        return patched(source, images, seed, device)
+    return _binary(source, parts, binarisation, seed, device)
+
+
+def _binary(
+    source: Source, parts: Mapping[str, _Part], binarisation: str, seed: int, device: torch.device | str
+) -> Dataset:
+    """The data set of a source whose pixels become binary."""
     grey = {"train"} if binarisation == "dynamic" and source.levels != "binary" else set()
     bits = {
         key: _bits(source, key, binarisation, seed)
@@ -115,6 +127,8 @@ def _check_choices(
         )
     if path is None and packed is not None:
         raise ConfigError(f"data.packed={packed} describes a file: give data.path, or leave data.packed out")
+    if packed is not None and entry_of(name, path).takes_file:
+        raise ConfigError(f"data.packed={packed} is of a file of your own: leave it out with data.name={name}")
     if packed is not None and packed < 1:
         raise ConfigError(f"data.packed={packed} is not allowed: give the number of features, at least 1")
     if binarisation not in BINARISATIONS:
@@ -125,10 +139,12 @@ def _check_choices(
 
 
 def _read(name: str, path: str | os.PathLike[str] | None, packed: int | None) -> Source:
-    if path is not None:
+    entry = entry_of(name, path)
+    if path is not None and not entry.takes_file:
         return read_file(path, packed)
-    module, reader = DATASETS[name].split(":")
-    return cast(Source, getattr(import_module(module), reader)())
+    module, function = entry.reader.split(":")
+    read = getattr(import_module(module), function)
+    return cast(Source, read(path) if entry.takes_file else read())
 
 
 def _parts(source: Source, validation: int, seed: int) -> dict[str, _Part]:

@@ -26,7 +26,9 @@ class Source:
 
     `arrays` has `train`, `test` and perhaps `valid`, or `all` alone; each (N, features) and writable, uint8
     for `binary` and `bytes` levels, float32 for `unit`. `label` is what a result says instead of a
-    binarisation where the files decide it.
+    binarisation where the files decide it. `patch` is the side of the square patches that are taken of the images,
+    whose rows are then bytes of `channels` planes of `image_shape` each, and are not binarised. `subset` says in words
+    how many images there are, where they are not all of the data set's.
 
     Example:
         >>> Source("mine", {"all": np.zeros((10, 4), np.uint8)}, "binary").features
@@ -38,6 +40,9 @@ class Source:
     levels: Levels
     image_shape: tuple[int, int] | None = None
     label: str | None = None
+    channels: int = 1
+    patch: int | None = None
+    subset: str | None = None
 
     @property
     def features(self) -> int:

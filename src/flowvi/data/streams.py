@@ -15,10 +15,10 @@ from flowvi.errors import ConfigError
 
 __all__ = ["epoch_order", "stream"]
 
-_PURPOSES = ("sample", "split", "epoch")  # numbered by place: append only
+_PURPOSES = ("sample", "split", "epoch", "patch")  # numbered by place: append only
 
 
-def stream(seed: int, purpose: Literal["sample", "split", "epoch"], index: int = 0) -> np.random.RandomState:
+def stream(seed: int, purpose: Literal["sample", "split", "epoch", "patch"], index: int = 0) -> np.random.RandomState:
     """The stream of `seed` for one purpose; those of other seeds, purposes or indices are independent of it.
 
     Raises:

@@ -14,6 +14,7 @@ from flowvi.data import Dataset, load
 from flowvi.errors import ConfigError
 from flowvi.experiments.config import Config
 from flowvi.models import DLGM
+from flowvi.models.likelihoods import LIKELIHOODS
 
 __all__ = ["assemble", "choose_device", "load_data"]
 
@@ -54,6 +55,7 @@ def assemble(config: Config, features: int) -> DLGM:
         model.latents,
         make_flow,
         maxout=(units, hidden),
+        likelihood=LIKELIHOODS[config.data.likelihood](),
         encoder=_network("model.encoder", model.encoder),
         decoder=_network("model.decoder", model.decoder),
         precision=config.precision,

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
-from flowvi.data.registry import DATASETS
+from flowvi.data.registry import DATASETS, entry_of
 from flowvi.errors import ConfigError
 from flowvi.experiments.schema import (
-    MNIST_TRAINING_IMAGES,
     SECTIONS,
     Allowed,
     DataConfig,
@@ -109,16 +108,21 @@ def conflicts(config: Config) -> Iterator[str]:
         )
     if data.path is None and data.packed is not None:
         yield "data.packed is for a file of your own: set data.path too, or leave it out"
-    if data.path is None and data.name == "mnist":
-        yield from _conflicts_of_mnist(data, training)
+    images = entry_of(data.name, data.path)
+    if data.path is not None and data.packed is not None and images.takes_file:
+        yield f"data.packed is for a file of your own: leave it out with data.name={data.name}"
+    if not images.binarised and data.binarisation != "fixed":
+        yield f"data.binarisation is of binary pixels, which data.name={data.name} does not have: leave it out"
+    if data.path is None and images.training_images:
+        yield from _conflicts_of_splits(data, training, images.training_images)
 
 
-def _conflicts_of_mnist(data: DataConfig, training: TrainingConfig) -> Iterator[str]:
+def _conflicts_of_splits(data: DataConfig, training: TrainingConfig, images: int) -> Iterator[str]:
     if training.selection == "validation" and data.validation == 0:
         yield (
             "training.selection=validation needs validation images: "
             "set data.validation=10000, or training.selection=last"
         )
-    left = MNIST_TRAINING_IMAGES - data.validation
-    if training.batch > left:
+    left = images - data.validation
+    if 0 < left < training.batch:
         yield f"training.batch={training.batch} is more than the {left} training images: set {left} or less"

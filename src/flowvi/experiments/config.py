@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from flowvi.data.registry import entry_of
 from flowvi.errors import CheckpointError, ConfigError
 from flowvi.experiments.checks import conflicts, refused_options, refused_values
 from flowvi.experiments.presets import PRESETS, Preset
@@ -269,7 +270,7 @@ def _layers(preset: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
     path = flat.get("data.path")
     if isinstance(path, str) and path and path.lower() not in ("none", "null"):
         flat["data.path"] = os.path.abspath(os.path.expanduser(path))
-        if "data.name" not in given:
+        if "data.name" not in given and not entry_of(str(flat["data.name"]), path).takes_file:
             flat["data.name"] = _file_stem(path)
     return flat
 
@@ -284,7 +285,8 @@ def _options(kind: object) -> Mapping[str, Option]:
 
 def _file_stem(path: str) -> str:
     stem = "".join(c if c.isalnum() or c in "_.+-" else "-" for c in PurePath(path).stem)
-    return stem or "data"
+    # the name of a data set that takes files would make it one of its files
+    return f"{stem}-file" if entry_of(stem, path).takes_file else stem or "data"
 
 
 def _checked(preset: str, flat: Mapping[str, Any], problems: list[str]) -> Config | list[str]:

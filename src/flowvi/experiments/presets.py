@@ -21,11 +21,17 @@ class Preset:
 _MODEL = "deep latent Gaussian model with 40 latents on MNIST"
 _PAPER = f"Rezende & Mohamed 2015, Section 6.2: {_MODEL}"
 _OTHERS = f"The same {_MODEL}, other flows"
+_CIFAR10 = "Rezende & Mohamed 2015, Section 6.2: the model with 30 latents on patches of CIFAR-10, 3 × 8 × 8 pixels"
 
 
 def _preset(group: str, kind: str, length: int, summary: str, **options: Any) -> Preset:
     flow = {"kind": kind, "length": length, **options}
     return Preset(group, summary, {"data.name": "mnist", **{f"flow.{key}": value for key, value in flow.items()}})
+
+
+def _cifar10(kind: str, length: int, summary: str) -> Preset:
+    settings = {"data.name": "cifar10", "model.latents": [30], "flow.kind": kind, "flow.length": length}
+    return Preset(_CIFAR10, summary, settings)
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -46,4 +52,8 @@ PRESETS: Mapping[str, Preset] = {
     "dlgm.iaf4.mnist": _preset(_OTHERS, "iaf", 4, "4 inverse autoregressive layers"),
     "dlgm.realnvp10.mnist": _preset(_OTHERS, "realnvp", 10, "10 affine couplings (RealNVP)"),
     "dlgm.nsf4.mnist": _preset(_OTHERS, "zuko.NSF", 4, "4 neural spline couplings, from the zuko package"),
+    "dlgm.dc.cifar10": _cifar10("gaussian", 0, "no flow: a Gaussian with diagonal covariance (K = 0)"),
+    "dlgm.nf2.cifar10": _cifar10("planar", 2, "2 planar layers, parameters amortised"),
+    "dlgm.nf5.cifar10": _cifar10("planar", 5, "5 planar layers, parameters amortised"),
+    "dlgm.nf10.cifar10": _cifar10("planar", 10, "10 planar layers, parameters amortised"),
 }

@@ -42,6 +42,7 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
         "data": dataset.name,
         "binarisation": dataset.binarisation,
         "data_seed": dataset.seed,
+        "subset": dataset.subset,
         "protocol": training.protocol,
         "flow": flow.kind.lower(),
         "length": flow.length,

@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
+from flowvi.data.registry import DATASETS, entry_of
 from flowvi.flows.registry import FAMILIES, check_options
 
 __all__ = [
-    "MNIST_TRAINING_IMAGES",
     "SECTIONS",
     "Allowed",
     "DataConfig",
@@ -38,7 +38,7 @@ __all__ = [
     "TrainingConfig",
 ]
 
-MNIST_TRAINING_IMAGES = 60_000
+MOST_IMAGES = max(entry.training_images for entry in DATASETS.values())
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ Seed = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**32), Allowed("a
 HeldOut = Annotated[
     int,
     BeforeValidator(_whole),
-    Field(ge=0, lt=MNIST_TRAINING_IMAGES),
-    Allowed(f"a whole number from 0 to {MNIST_TRAINING_IMAGES - 1}"),
+    Field(ge=0, lt=MOST_IMAGES),
+    Allowed(f"a whole number from 0 to {MOST_IMAGES - 1}"),
 ]
 Positive = Annotated[float, Field(gt=0), Allowed("a number above 0")]
 Momentum = Annotated[float, Field(ge=0, lt=1), Allowed("a number from 0 up to, not including, 1")]
@@ -137,7 +137,18 @@ class DataConfig(Section):
     packed: Features = None  # features in a row of a bit-packed file
     binarisation: Literal["fixed", "dynamic", "threshold"] = "fixed"
     seed: Seed = 2015  # of the binarisation and of the 80/10/10 split
-    validation: HeldOut = 10_000  # images held out of MNIST's 60,000
+    validation: HeldOut = 10_000  # images held out of the training images
+
+    @property
+    def likelihood(self) -> str:
+        """The likelihood of the pixels, as the data set's entry names it."""
+        return entry_of(self.name, self.path).likelihood
+
+    @property
+    def pixels(self) -> str:
+        """What becomes of the pixels, in words."""
+        binarised = entry_of(self.name, self.path).binarised
+        return f"{self.binarisation} binarisation" if binarised else "continuous pixels"
 
 
 class ModelConfig(Section):

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowvi.models.dlgm import DLGM
-    from flowvi.models.likelihoods import Bernoulli
+    from flowvi.models.likelihoods import Bernoulli, Likelihood, LogitNormal
     from flowvi.models.networks import Decoder, Encoder, Maxout
 
-__all__ = ["DLGM", "Bernoulli", "Decoder", "Encoder", "Maxout"]
+__all__ = ["DLGM", "Bernoulli", "Decoder", "Encoder", "Likelihood", "LogitNormal", "Maxout"]
 
 _HOMES = {
     "DLGM": "flowvi.models.dlgm",
     "Bernoulli": "flowvi.models.likelihoods",
     "Decoder": "flowvi.models.networks",
     "Encoder": "flowvi.models.networks",
+    "Likelihood": "flowvi.models.likelihoods",
+    "LogitNormal": "flowvi.models.likelihoods",
     "Maxout": "flowvi.models.networks",
 }
 

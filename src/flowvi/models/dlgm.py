@@ -12,7 +12,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from flowvi.errors import ShapeError
-from flowvi.models.likelihoods import Bernoulli
+from flowvi.models.likelihoods import Bernoulli, Likelihood
 from flowvi.models.networks import Decoder, Encoder, Maxout
 
 __all__ = ["DLGM", "BottomUpPosterior"]
@@ -33,7 +33,7 @@ class DLGM(nn.Module):
         flow: makes the posterior of a layer, `flow(latents, context)`: any module that, called with a context
             (batch…, context), gives a distribution with `rsample_and_log_prob`.
         maxout: units of each deterministic layer before and after the window.
-        likelihood: of x given the decoder's output.
+        likelihood: of x given the decoder's output; `Bernoulli` by default.
         encoder: makes the network features -> context; a maxout layer by default.
         decoder: makes the network latents[0] -> pixels' parameters; maxout and linear by default.
         precision: `32`, or `bf16` for encoder and decoder in bfloat16; flows and densities stay as they are.
@@ -56,7 +56,7 @@ class DLGM(nn.Module):
         latents: Sequence[int],
         flow: Callable[[int, int], nn.Module],
         maxout: tuple[int, int] = (1600, 400),
-        likelihood: Bernoulli | None = None,
+        likelihood: Likelihood | None = None,
         encoder: Network | None = None,
         decoder: Network | None = None,
         precision: str = "32",
@@ -66,7 +66,7 @@ class DLGM(nn.Module):
             raise ShapeError(f"latents = {list(latents)}: expected one or more sizes of at least 1")
         units, hidden = maxout
         self.features, self.latents = features, tuple(latents)
-        self.likelihood = likelihood or Bernoulli()
+        self.likelihood: Likelihood = likelihood or Bernoulli()
         self.precision = precision
         lower, upper = self.latents[:-1], self.latents[1:]
         self.encoder = (encoder or (lambda i, o: Encoder(i, o, units)))(features, hidden)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flowvi.data.registry import LICENCES
+from flowvi.data.registry import entry_of
 from flowvi.experiments.command import config_words
 from flowvi.experiments.config import Config
 from flowvi.reports.tables import Record, number, or_absent, posterior
@@ -59,7 +59,7 @@ def _front() -> str:
 
 def _introduction(result: Record) -> str:
     return (
-        f"A deep latent Gaussian model p(x, z) of binary images x, and its approximate posterior q(z|x) ({_PAPER}), "
+        f"A deep latent Gaussian model p(x, z) of images x, and its approximate posterior q(z|x) ({_PAPER}), "
         "trained and tested by flowvi. `model.safetensors` holds the weights that were tested, `config.json` every "
         "setting they were trained with."
     )
@@ -146,19 +146,22 @@ def _limits(result: Record) -> str:
         f"−ln p(x) is an estimate by importance sampling with S = {or_absent(result, 'samples')}, biased up, and KL "
         "biased down: the less, the more samples. Compare at the same S.",
         f"Numbers under {binarisation} binarisation are comparable with no other: fixed, dynamic and thresholded "
-        "images are different data.",
+        "images are different data."
+        if binarisation != "none"
+        else "A density of pixels between 0 and 1 depends on how grey levels became such: compare under the same "
+        "dequantisation, margin and floor of the scale.",
         "This is one seed. The standard errors are over test images and say nothing of the spread over seeds.",
         "p(x) is no detector of unusual images, and a low F no evidence that an image is genuine. The posterior is "
         "an approximation: for anything that rests on its tails or its uncertainty, check it first.",
-        "It is a benchmark model of small binary images: not for decisions about people.",
+        "It is a benchmark model of small images: not for decisions about people.",
     ]
     return "\n".join(f"- {limit}" for limit in limits)
 
 
 def _licence(config: Config, result: Record) -> str:
     data = or_absent(result, "data")
-    licence = LICENCES.get(config.data.name) if config.data.path is None else None
-    about = f"{licence}" if licence else "a file of whoever trained it; flowvi does not know its licence"
+    licence = entry_of(config.data.name, config.data.path).licence
+    about = f"{licence}" if licence else "data whose licence flowvi does not know"
     return (
         f"Trained on {data}: {about}. The code that loads it, flowvi, is Apache-2.0. The weights carry no licence of "
         "their own until whoever publishes them adds a file LICENSE, in keeping with that of the data."

@@ -49,15 +49,15 @@ class _Block(NamedTuple):
 
     label: str
     detail: str
-    images: npt.NDArray[np.float64]  # (n, height, width), in [0, 1]
+    images: npt.NDArray[np.float64]  # (n, height, width, channels), in [0, 1]; channels: 1 or 3
     above: int
 
 
 def draw(run_folder: str | os.PathLike[str], out: str | os.PathLike[str], seed: int = 0) -> Path:
     """Draw test images, their reconstructions, and samples of a trained model.
 
-    The images are a random choice of the (binarised) test images. A reconstruction is the mean of p(x|z) for
-    one z ~ q(z|x), a sample the mean of p(x|z) for z ~ p(z). The same run and seed give the same picture.
+    The images are a random choice of the test images (binarised, or patches in colour). A reconstruction is the mean of
+    p(x|z) for one z ~ q(z|x), a sample the mean of p(x|z) for z ~ p(z). The same run and seed give the same picture.
 
     Args:
         run_folder: a finished run.
@@ -98,11 +98,12 @@ def _blocks(model: DLGM, dataset: Dataset, seed: int) -> list[_Block]:
         samples = model.mean(model.sample_prior(SAMPLE_ROWS * COLUMNS))
 
     def tiles(pixels: Tensor) -> npt.NDArray[np.float64]:
-        array: npt.NDArray[np.float64] = pixels.double().reshape(-1, *shape).numpy()
+        planes = pixels.double().reshape(-1, dataset.channels, *shape)
+        array: npt.NDArray[np.float64] = planes.movedim(1, -1).numpy()
         return array
 
     return [
-        _Block("test images", "binarised", tiles(images), above=0),
+        _Block("test images", "dequantised" if dataset.binarisation == "none" else "binarised", tiles(images), above=0),
         _Block("reconstructions", "z ∼ q(z|x)", tiles(reconstructions), above=GAP),
         _Block("samples", "z ∼ p(z)", tiles(samples), above=BLOCK_GAP),
     ]
@@ -124,11 +125,12 @@ def _image_shape(dataset: Dataset) -> tuple[int, int]:
 def _caption(config: Config, dataset: Dataset) -> str:
     flow, training = config.flow, config.training
     kind = f"{flow.kind} flow" if flow.length else "Gaussian"
+    pixels = config.data.pixels if dataset.binarisation == "none" else f"{dataset.binarisation} binarisation"
     parts = [
         config.preset,
         f"{kind}, K = {flow.length}",
         f"{training.updates:,} updates, {training.protocol} protocol",
-        f"{dataset.name}, {dataset.binarisation} binarisation",
+        f"{dataset.name}, {pixels}",
         f"seed {config.seed}",
     ]
     return "  ·  ".join(parts)
@@ -136,7 +138,7 @@ def _caption(config: Config, dataset: Dataset) -> str:
 
 def _picture(blocks: Sequence[_Block], caption: str) -> Figure:
     """The blocks below each other, every pixel of an image a whole number of pixels of the picture."""
-    scale = max(1, round(TILE / max(blocks[0].images.shape[1:])))
+    scale = max(1, round(TILE / max(blocks[0].images.shape[1:3])))
     sheets = [_sheet(block.images, scale) for block in blocks]
     wide = sheets[0].shape[1]
     lines = textwrap.wrap(caption, wide // CHARACTER)
@@ -164,12 +166,13 @@ class _Canvas:
         self.colours = LinearSegmentedColormap.from_list("ink", [PAPER, INK]).with_extremes(bad="white")
 
     def show(self, sheet: npt.NDArray[np.float64], left: int, top: int) -> None:
-        """Grey levels in [0, 1], one a pixel; white where NaN."""
-        high, wide = sheet.shape
+        """Grey levels or colours in [0, 1], one a pixel, (height, width, channels); white where NaN."""
+        high, wide, channels = sheet.shape
         low = self.height - top - high
         box = (left / self.width, low / self.height, wide / self.width, high / self.height)
         axes = self.figure.add_axes(box)
-        axes.imshow(sheet, cmap=self.colours, vmin=0, vmax=1, interpolation="none", aspect="auto")
+        shown = sheet[..., 0] if channels == 1 else np.nan_to_num(sheet, nan=1.0)
+        axes.imshow(shown, cmap=self.colours, vmin=0, vmax=1, interpolation="none", aspect="auto")
         axes.set_axis_off()
 
     def write(self, text: str, left: int, middle: int, size: float, colour: str) -> None:
@@ -182,10 +185,10 @@ def _sheet(images: npt.NDArray[np.float64], scale: int) -> npt.NDArray[np.float6
     """The images in rows of `COLUMNS`, each of their pixels `scale` wide; elsewhere NaN."""
     large = images.repeat(scale, axis=1).repeat(scale, axis=2)
     missing = -len(images) % COLUMNS
-    tiles = np.pad(large, ((0, missing), (0, GAP), (0, GAP)), constant_values=np.nan)
-    count, high, wide = tiles.shape
-    rows = tiles.reshape(count // COLUMNS, COLUMNS, high, wide).swapaxes(1, 2)
-    sheet: npt.NDArray[np.float64] = rows.reshape(count // COLUMNS * high, COLUMNS * wide)
+    tiles = np.pad(large, ((0, missing), (0, GAP), (0, GAP), (0, 0)), constant_values=np.nan)
+    count, high, wide, channels = tiles.shape
+    rows = tiles.reshape(count // COLUMNS, COLUMNS, high, wide, channels).swapaxes(1, 2)
+    sheet: npt.NDArray[np.float64] = rows.reshape(count // COLUMNS * high, COLUMNS * wide, channels)
     return sheet[:-GAP, :-GAP]
 
 

@@ -98,6 +98,10 @@ def _test(result: Record) -> str:
     estimator = _ESTIMATORS.get(str(result.get("estimator")), or_absent(result, "estimator"))
     where = f"{images} {or_absent(result, 'split')} images of {or_absent(result, 'data')}"
     how = f"{or_absent(result, 'binarisation')} binarisation"
+    if result.get("binarisation") == "none":
+        how = "continuous pixels"
+    if result.get("subset"):
+        how += f", a subset ({result['subset']})"
     return f"{where}, {how}; {estimator}, S = {samples} for each image"
 
 
