@@ -349,12 +349,16 @@ def _complete_reproduction(incomplete: str) -> list[tuple[str, str]]:
         "flowvi reproduce",
         "flowvi reproduce figure3 --budget smoke",
         "flowvi reproduce figure3 --out results",
+        "flowvi reproduce table2 --budget short seed=0,1,2",
     )
 )
 def reproduce(
     name: Annotated[
         str | None,
         typer.Argument(metavar="NAME", help="The figure or table.", autocompletion=_complete_reproduction),
+    ] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of all its runs, where it takes any.")
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", "-b", metavar="NAME", help="What may be spent [default: the largest]")
@@ -385,13 +389,20 @@ def reproduce(
     budget = budget or list(entry.budgets)[-1]
     if budget not in entry.budgets:
         raise ConfigError(f"budget cannot be {budget!r}: {name} takes one of {', '.join(entry.budgets)}")
-    from flowvi.experiments.config import runs_root
+    from flowvi.experiments.config import parse_overrides, runs_root
 
-    folder = out or runs_root() / name / budget
+    overrides = parse_overrides(words or [])
+    folder = out or runs_root() / (entry.of or name) / budget
     typer.echo(f"reproduce {name}, {budget} budget: {folder}")
-    load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo)
-    for path in load(entry.show)(folder):
+    complete = load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo, overrides)
+    shown = load(entry.show)(folder)
+    for path in shown:
+        if path.suffix == ".txt":
+            typer.echo(f"\n{path.read_text(encoding='utf-8')}")
+    for path in shown:
         typer.echo(f"{path.suffix[1:]}: {path}")
+    if complete is False:
+        raise typer.Exit(1)
 
 
 def _no_config(command: str, words: list[str]) -> ConfigError:

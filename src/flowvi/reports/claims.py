@@ -42,10 +42,17 @@ class Finding:
     differences: tuple[Difference | None, ...]
 
     def lines(self) -> Iterator[str]:
-        """The verdict with the claim, then a line on each pair."""
+        """The verdict with the claim, a line on each pair that was measured, and one that names the others."""
         yield f"{self.verdict}: {self.claim.words}"
+        missing = []
         for (ours, theirs), found in zip(self.claim.pairs, self.differences, strict=True):
-            yield f"  {ours} − {theirs}: {difference_words(found)}"
+            if found is None:
+                missing.append(f"{ours} − {theirs}")
+            else:
+                seeds = " and ".join(map(str, dict.fromkeys(found.seeds)))
+                yield f"  {ours} − {theirs}: {difference_words(found)}; seeds: {seeds}"
+        if missing:
+            yield f"  not measured: {', '.join(missing)}"
 
 
 def _steps(flow: str) -> tuple[tuple[str, str], ...]:

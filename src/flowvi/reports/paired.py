@@ -73,10 +73,7 @@ def difference(ours: Sequence[Images], theirs: Sequence[Images], figure: str) ->
     a, b = (np.stack([np.asarray(getattr(each, figure), np.float64) for each in side]) for side in (ours, theirs))
     by_image = a.mean(0) - b.mean(0)
     paired = [each.seed for each in ours] == [each.seed for each in theirs]
-    if paired:
-        seed_error = _error((a - b).mean(1))
-    else:
-        seed_error = math.hypot(_error(a.mean(1)), _error(b.mean(1)))
+    seed_error = _error((a - b).mean(1)) if paired else math.hypot(_error(a.mean(1)), _error(b.mean(1)))
     return Difference(float(by_image.mean()), _error(by_image), seed_error, (len(a), len(b)))
 
 
