@@ -76,7 +76,8 @@ CLAIMS: tuple[Claim, ...] = (
 def judge(claim: Claim, compare: Compare) -> Finding:
     """The verdict on a claim, by the 95 % interval of each pair's difference.
 
-    `confirmed`: each lies below 0 (that all do is no easier by chance than that one does). `refuted`: one lies above 0.
+    `confirmed`: each lies below 0 (that all do is no easier by chance than that one does). `refuted`: one lies above 0
+    (which of four pairs one does by chance in a tenth of all cases at most).
     `not enough seeds`: a pair has fewer than three on a side, or none. `not confirmed`: all else.
     """
     found = tuple(compare(ours, theirs, claim.figure) for ours, theirs in claim.pairs)

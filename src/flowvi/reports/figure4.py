@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ from flowvi.reports.tables import finite
 
 __all__ = ["draw"]
 
-WIDTH, HEIGHT, DPI = 7.2, 2.95, 200
+WIDTH, HEIGHT, DPI = 7.2, 2.8, 200
 INK, GREY, RULE = "#1c1c1c", "#6e6e6e", "#dddddd"
 TITLE, LABEL, SMALL = 8.0, 7.0, 6.0
 PANELS = {"free_energy": "(a)  F(x), nats", "kl": "(b)  KL(q‖p), nats", "nll": "(c)  −ln p(x), nats"}
@@ -35,6 +35,9 @@ STYLES = {
     "sylvester": ("#cc79a7", "v"),
     "iaf": ("#56b4e9", "D"),
 }
+LINES = "planar", "nice"  # the paper's, along K
+START, SIZE = "h", 3.8
+DASHES = (0, (3, 2))
 _TITLES = {
     "planar": "planar",
     "nice": "NICE",
@@ -70,17 +73,17 @@ def draw(folder: Path) -> list[Path]:
 def _figure(store: Store) -> Figure:
     figure = Figure((WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     panels = figure.subplots(1, len(PANELS))
-    figure.subplots_adjust(left=0.055, right=0.99, top=0.9, bottom=0.345, wspace=0.22)
+    figure.subplots_adjust(left=0.055, right=0.99, top=0.9, bottom=0.32, wspace=0.22)
     source = _source(store)
     for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
-        for flow in ("planar", "nice"):
+        for flow in LINES:
             _theirs(axes, source, flow, key)
         for flow in _flows(store):
             _ours(axes, store, flow, key)
         _scales(axes, title, _lengths(store, source))
     _legend(figure, store, source)
-    words = settings(store.records)
-    figure.text(0.5, 0.012, f"Ours: {words}; {_bars(store)}.", ha="center", size=SMALL, color=GREY)
+    foot = _foot(store, source)
+    figure.text(0.5, 0.025, foot, ha="center", size=SMALL, color=GREY, linespacing=1.35)
     return figure
 
 
@@ -102,16 +105,24 @@ def _lengths(store: Store, source: Source | None) -> list[int]:
 def _ours(axes: Axes, store: Store, flow: str, key: str) -> None:
     """A line from K = 0 along the paper's flows; a point for each other flow."""
     colour, marker = STYLES[flow]
-    other = any(arm.startswith(f"{flow}-") for arm in OTHERS)
-    arms = [arm for arm in printed(store) if arm.startswith(f"{flow}-") or (arm == GAUSSIAN and not other)]
-    points = sorted(point for arm in arms if (point := _point(store, arm, key)) is not None)
-    if not points:
-        return
-    at = [point.length for point in points]
-    means = [point.mean for point in points]
-    axes.vlines(at, [p.low for p in points], [p.high for p in points], color=colour, linewidth=0.9, zorder=3)
-    line = "none" if other else "-"
-    axes.plot(at, means, color=colour, marker=marker, markersize=3.6, linewidth=1.2, linestyle=line, zorder=4)
+    own = [arm for arm in printed(store) if arm.startswith(f"{flow}-")]
+    points = sorted(point for arm in own if (point := _point(store, arm, key)) is not None)
+    _bars_of(axes, points, colour)
+    start = _point(store, GAUSSIAN, key) if flow in LINES else None
+    line = [start, *points] if start else points
+    if flow in LINES:
+        axes.plot([p.length for p in line], [p.mean for p in line], color=colour, linewidth=1.2, zorder=3)
+    at, means = [p.length for p in points], [p.mean for p in points]
+    axes.plot(at, means, color=colour, marker=marker, markersize=SIZE, linestyle="none", zorder=4)
+    if start:  # where the lines begin is neither flow's
+        _bars_of(axes, [start], INK)
+        axes.plot([0], [start.mean], color=INK, marker=START, markersize=SIZE, zorder=5)
+
+
+def _bars_of(axes: Axes, points: Sequence[_Point], colour: str) -> None:
+    axes.vlines(
+        [p.length for p in points], [p.low for p in points], [p.high for p in points], color=colour, linewidth=1
+    )
 
 
 def _point(store: Store, arm: str, key: str) -> _Point | None:
@@ -133,10 +144,11 @@ def _theirs(axes: Axes, source: Source | None, flow: str, key: str) -> None:
     points = [(row.length, getattr(row, key)) for row in rows if row is not None]
     if len(points) < 2:  # it has none of this flow
         return
-    axes.plot(
-        *zip(*points, strict=True), color=colour, marker=marker, markersize=3.6, linewidth=0.8, linestyle=(0, (3, 2)),
-        markerfacecolor="white", markeredgewidth=0.8, zorder=2,
-    )  # fmt: skip
+    at, values = zip(*points, strict=True)
+    axes.plot(at, values, color=colour, linewidth=0.8, linestyle=DASHES, zorder=2)
+    hollow: Any = {"markersize": SIZE, "markerfacecolor": "white", "markeredgewidth": 0.8, "linestyle": "none"}
+    axes.plot(at[1:], values[1:], color=colour, marker=marker, zorder=2, **hollow)
+    axes.plot(at[:1], values[:1], color=INK, marker=START, zorder=2, **hollow)
 
 
 def _scales(axes: Axes, title: str, lengths: Sequence[int]) -> None:
@@ -155,38 +167,37 @@ def _scales(axes: Axes, title: str, lengths: Sequence[int]) -> None:
 
 
 def _legend(figure: Figure, store: Store, source: Source | None) -> None:
-    ours = [
-        _handle(flow, f"{_TITLES[flow]}, ours", "none" if flow not in ("planar", "nice") else "-")
-        for flow in _flows(store)
-    ]
-    theirs = []
+    """Colours and markers are flows; filled are ours, hollow the published."""
+    shown = {*_flows(store), *(flow for flow in LINES if source and published(source, flow, LENGTHS[0]))}
+    flows = [flow for flow in STYLES if flow in shown]
+    handles = [_handle(INK, START, "no flow (K = 0)", "none")] if store.of(GAUSSIAN) else []
+    handles += [_handle(*STYLES[flow], _TITLES[flow], "-" if flow in LINES else "none") for flow in flows]
+    handles.append(_handle(GREY, START, "ours", "-"))
     if source:
-        read_off = " (F, KL read off its figure)" if source.from_plot else ""
-        flows = [flow for flow in ("planar", "nice") if published(source, flow, LENGTHS[0])]
-        theirs = [
-            _handle(flow, f"{_TITLES[flow]}, {source.label}{read_off}", (0, (3, 2)), hollow=True) for flow in flows
-        ]
+        handles.append(_handle(GREY, START, source.label, DASHES, hollow=True))
     figure.legend(
-        handles=[*ours, *theirs], loc="lower center", bbox_to_anchor=(0.5, 0.05), ncols=3, fontsize=SMALL,
-        frameon=False, handlelength=2.4, columnspacing=1.4, labelspacing=0.35,
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=len(handles), fontsize=SMALL,
+        frameon=False, handlelength=2.2, columnspacing=1.3, handletextpad=0.5,
     )  # fmt: skip
 
 
-def _handle(flow: str, label: str, line: str | tuple[int, tuple[int, int]], *, hollow: bool = False) -> Line2D:
-    colour, marker = STYLES[flow]
-    face = "white" if hollow else colour
+def _handle(colour: str, marker: str, label: str, line: Any, *, hollow: bool = False) -> Line2D:
     return Line2D(
-        [], [], color=colour, marker=marker, markersize=3.6, linewidth=0.8 if hollow else 1.2, linestyle=line,
-        markerfacecolor=face, markeredgewidth=0.8, label=label,
+        [], [], color=colour, marker=marker, markersize=SIZE, linewidth=0.8 if hollow else 1.2, linestyle=line,
+        markerfacecolor="white" if hollow else colour, markeredgewidth=0.8, label=label,
     )  # fmt: skip
 
 
-def _bars(store: Store) -> str:
+def _foot(store: Store, source: Source | None) -> str:
+    """How ours were made and what the bars are; how exact the others are."""
+    lines = [f"Ours: {settings(store.records)}"]
     seeds = {len(store.of(arm)) for arm in printed(store)}
-    if seeds == {1}:
-        return "one seed, bars: ± one standard error over test images"
     count = " or ".join(map(str, sorted(seeds)))
-    return f"{count} seeds, their mean, bars: lowest to highest seed"
+    many = f"Means of {count} seeds, bars from the lowest to the highest"
+    words = "One seed, bars ± one standard error over test images" if seeds == {1} else many
+    if source and source.from_plot:
+        words += f". {source.label}: F and KL read off its figure"
+    return "\n".join([*lines, words])
 
 
 def _save(figure: Figure, out: Path) -> Path:

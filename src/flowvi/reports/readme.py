@@ -27,6 +27,7 @@ __all__ = ["BLOCKS", "main", "rewrite"]
 _BEGIN = re.compile(r"<!--\s*results:(\S+?)\s*-->")
 _END = "<!-- /results -->"
 _FAMILIES_FILE = "flows.jsonl"  # the families side by side: a table of its own
+_IDENTITY = "config_hash", "seed", "estimator", "samples", "images", "data", "binarisation"
 _JOBS = {"training_step": "training step, batch {batch}", "evidence": "−ln p(x) of an image, S = {samples}"}
 
 
@@ -148,12 +149,14 @@ def _flows(root: Path) -> str:
 
 
 def _records(root: Path, but: str) -> list[dict[str, Any]]:
-    """Every result in `results/*.jsonl` but one file's, files in order of their names."""
-    records = []
+    """Every result in `results/*.jsonl` but one file's, files in order of their names; a result in two files once."""
+    records: dict[tuple[Any, ...], dict[str, Any]] = {}
     for file in sorted((root / "results").glob("*.jsonl")):
         if file.name != but:
-            records += _lines(file)
-    return records
+            for number, record in enumerate(_lines(file)):
+                own = tuple(record.get(key) for key in _IDENTITY) if "config_hash" in record else (file.name, number)
+                records[own] = record
+    return list(records.values())
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

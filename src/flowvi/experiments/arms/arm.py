@@ -63,11 +63,8 @@ def split_seeds(budget: Budget, overrides: Settings) -> tuple[Budget, dict[str, 
         return budget, rest
     given = overrides["seed"]
     words = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
-    try:
-        seeds = tuple(int(word) for word in words)
-    except (TypeError, ValueError):
-        seeds = ()
-    if not seeds or len(set(seeds)) < len(seeds):
+    seeds = tuple(int(word) for word in words if str(word).isdecimal())
+    if not seeds or len(seeds) < len(words) or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seed cannot be {given!r}: it takes whole numbers, each once, such as seed=0,1,2")
     return replace(budget, seeds=seeds), rest
 
