@@ -220,6 +220,8 @@ def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: lis
     stub("flowvi.reports.samples", draw=lambda folder, out: None)
     stub("flowvi.experiments.figure3.reproduce", reproduce=lambda *words: None)
     stub("flowvi.reports.figure3", draw=lambda folder: [])
+    stub("flowvi.experiments.arms.reproduce", figure4=lambda *words: True)
+    stub("flowvi.reports.table2", write=lambda folder: [])
     make_run("runs/dlgm.nf10.mnist/0")
     make_run("runs/dlgm.nf10.mnist,flow.length=40/3")
     for command in COMMANDS:
@@ -505,7 +507,8 @@ def test_figure(stub: Stub) -> None:
 def test_reproduce(stub: Stub) -> None:
     calls: list[Any] = []
 
-    def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None]) -> None:
+    def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None], overrides: dict[str, Any]) -> None:
+        assert overrides == {}
         calls.append((budget, out, jobs))
         say("a cell is done")
 
@@ -523,12 +526,35 @@ def test_reproduce(stub: Stub) -> None:
     assert 1 <= calls[1][2] <= 8
 
 
+def test_reproduce_hands_settings_on_shares_a_folder_and_prints_texts(stub: Stub, tmp_path: Path) -> None:
+    calls: list[Any] = []
+    text = tmp_path / "table2.txt"
+    text.write_text("confirmed: a claim\n")
+    stub("flowvi.experiments.arms.reproduce", figure4=lambda *words: calls.append(words) or len(calls) == 1)
+    stub("flowvi.reports.table2", write=lambda folder: [tmp_path / "table2.md", text])
+    result = invoke("reproduce", "table2", "training.updates=30", "seed=0,1", "-b", "short")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "reproduce table2, short budget: runs/figure4/short",
+        "",
+        "confirmed: a claim",
+        "",
+        f"md: {tmp_path / 'table2.md'}",
+        f"txt: {text}",
+    ]
+    ((budget, out, _, _, overrides),) = calls
+    assert (budget, out, overrides) == ("short", Path("runs/figure4/short"), {"training.updates": 30, "seed": "0,1"})
+    assert invoke("reproduce", "table2").exit_code == 1  # jobs have failed
+    assert calls[1][0] == "short"  # unless another budget is asked for
+
+
 def test_reproduce_lists_what_there_is() -> None:
     result = invoke("reproduce")
     assert result.exit_code == 0
     for name, entry in REPRODUCTIONS.items():
         assert f"{name}: {entry.summary}\n" in result.stdout
         assert all(f"--budget {budget} " in result.stdout for budget in entry.budgets)
+        assert f"{entry.budgets[entry.default]} (default)\n" in result.stdout
 
 
 def test_reproductions_name_functions_that_exist() -> None:
@@ -538,7 +564,9 @@ def test_reproductions_name_functions_that_exist() -> None:
 
 
 def test_reproduce_refuses() -> None:
-    assert refused("reproduce", "figure9") == ["there is no 'figure9' to reproduce: it takes one of figure3"]
+    assert refused("reproduce", "figure9") == [
+        f"there is no 'figure9' to reproduce: it takes one of {', '.join(REPRODUCTIONS)}"
+    ]
     assert refused("reproduce", "figure3", "--budget", "huge") == [
         "budget cannot be 'huge': figure3 takes one of smoke, default"
     ]

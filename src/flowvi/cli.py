@@ -361,7 +361,7 @@ def reproduce(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of all its runs, where it takes any.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", "-b", metavar="NAME", help="What may be spent [default: the largest]")
+        str | None, typer.Option("--budget", "-b", metavar="NAME", help="What may be spent [default: as the list says]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="The folder [default: runs/NAME/BUDGET]")
@@ -373,7 +373,7 @@ def reproduce(
     """Reproduce a figure or table of the paper.
 
     Without a name it lists what there is. What is on file in the folder already is not done again: after Ctrl-C
-    the same command goes on.
+    the same command goes on. Models on MNIST are trained in the run folders of `flowvi train`; the folder has results.
     """
     from flowvi.reports.reproductions import REPRODUCTIONS, load
 
@@ -381,12 +381,12 @@ def reproduce(
         for each, entry in REPRODUCTIONS.items():
             typer.echo(f"{each}: {entry.summary}")
             for key, what in entry.budgets.items():
-                typer.echo(f"  --budget {key:8} {what}")
+                typer.echo(f"  --budget {key:8} {what}{' (default)' if key == entry.default else ''}")
         return
     if name not in REPRODUCTIONS:
         raise ConfigError(f"there is no {name!r} to reproduce: it takes one of {', '.join(REPRODUCTIONS)}")
     entry = REPRODUCTIONS[name]
-    budget = budget or list(entry.budgets)[-1]
+    budget = budget or entry.default
     if budget not in entry.budgets:
         raise ConfigError(f"budget cannot be {budget!r}: {name} takes one of {', '.join(entry.budgets)}")
     from flowvi.experiments.config import parse_overrides, runs_root

@@ -19,13 +19,14 @@ class Reproduction:
 
     Attributes:
         summary: a line on it.
-        budgets: what may be spent on it, and what that comes to; the last one unless another is asked for.
+        budgets: what may be spent on it, and what that comes to.
         run: `module:function`, called with budget, folder, number of processes, what is told each line of progress, and
             the overrides by key; does what is not on file yet, and leaves files in the folder. Returns False where part
             of it failed.
         show: `module:function`, called with the folder; makes what a reader sees of those files, and returns its paths.
             What ends in `.txt` is printed.
         of: the reproduction whose runs and folder it shares, if not its own.
+        usual: the budget where none is asked for; the last one, if it says no other.
     """
 
     summary: str
@@ -33,11 +34,18 @@ class Reproduction:
     run: str
     show: str
     of: str | None = None
+    usual: str | None = None
+
+    @property
+    def default(self) -> str:
+        """The budget where none is asked for."""
+        return self.usual or list(self.budgets)[-1]
 
 
 _FIGURE4: dict[str, Any] = {
     "budgets": {name: budget.summary for name, budget in FIGURE4_BUDGETS.items()},
     "run": "flowvi.experiments.arms.reproduce:figure4",
+    "usual": "short",
 }
 
 REPRODUCTIONS: Mapping[str, Reproduction] = {

@@ -66,9 +66,9 @@ def compare(
     """
     label, spent = budget
     spent, overrides = split_seeds(spent, overrides or {})
+    found = jobs_of(arms, spent, overrides)
     store = Store(out, name)
     store.check(label, overrides)
-    found = jobs_of(arms, spent, overrides)
     todo = list({job.folder: job for _, job in found}.values())
     before = sum(job.result.exists() for job in todo)
     say(f"{len(todo)} jobs, {before} of them done before")
