@@ -10,8 +10,9 @@ import pytest
 from matplotlib.image import imread
 
 from flowvi.errors import RunError
-from flowvi.reports.figure4 import draw
-from flowvi.reports.table2 import write
+from flowvi.reports.figure4 import _source, draw
+from flowvi.reports.published import REPRODUCTION
+from flowvi.reports.table2 import read, write
 
 FIGURES = {
     "gaussian-0": (98.4, 92.6),
@@ -47,6 +48,16 @@ def test_the_figure_is_drawn_and_is_the_same_again(make_results: Make) -> None:
 def test_what_there_is_of_it_is_drawn(make_results: Make, arms: list[str]) -> None:
     folder = make_results("figure4", {arm: FIGURES[arm] for arm in arms}, seeds=1)
     assert all(path.stat().st_size for path in draw(folder))
+
+
+def test_thresholded_images_stand_beside_the_earlier_reproduction(make_results: Make) -> None:
+    folder = make_results("figure4", FIGURES, seeds=1)
+    lines = folder / "figure4.jsonl"
+    lines.write_text(lines.read_text().replace('"binarisation": "fixed"', '"binarisation": "threshold"'))
+    _, picture, _, plain = draw(folder)
+    assert picture.stat().st_size
+    assert _source(read(folder)) is REPRODUCTION
+    assert "not to be compared" not in plain.read_text()
 
 
 def test_the_table_has_ours_the_paper_s_and_the_earlier_reproduction_s(make_results: Make) -> None:

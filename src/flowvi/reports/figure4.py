@@ -194,6 +194,7 @@ def _foot(store: Store, source: Source | None) -> str:
     seeds = {len(store.of(arm)) for arm in printed(store)}
     count = " or ".join(map(str, sorted(seeds)))
     many = f"Means of {count} seeds, bars from the lowest to the highest"
+    many += " (of one seed: ± one standard error)" if 1 in seeds else ""
     words = "One seed, bars ± one standard error over test images" if seeds == {1} else many
     if source and source.from_plot:
         words += f". {source.label}: F and KL read off its figure"
