@@ -222,8 +222,8 @@ def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: lis
     stub("flowvi.reports.export", export=lambda folder, out: None)
     stub("flowvi.experiments.figure3.reproduce", reproduce=lambda *words: None)
     stub("flowvi.reports.figure3", draw=lambda folder: [])
-    stub("flowvi.experiments.cifar10", reproduce=lambda *words, axes: None)
-    stub("flowvi.reports.cifar10", write=lambda folder: [])
+    stub("flowvi.experiments.arms.reproduce", figure4=lambda *words: True)
+    stub("flowvi.reports.table2", write=lambda folder: [])
     make_run("runs/dlgm.nf10.mnist/0")
     make_run("runs/dlgm.nf10.mnist,flow.length=40/3")
     for command in COMMANDS:
@@ -509,7 +509,8 @@ def test_figure(stub: Stub) -> None:
 def test_reproduce(stub: Stub) -> None:
     calls: list[Any] = []
 
-    def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None]) -> None:
+    def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None], overrides: dict[str, Any]) -> None:
+        assert overrides == {}
         calls.append((budget, out, jobs))
         say("a cell is done")
 
@@ -527,17 +528,26 @@ def test_reproduce(stub: Stub) -> None:
     assert 1 <= calls[1][2] <= 8
 
 
-def test_reproduce_with_settings(stub: Stub) -> None:
+def test_reproduce_hands_settings_on_shares_a_folder_and_prints_texts(stub: Stub, tmp_path: Path) -> None:
     calls: list[Any] = []
-    stub("flowvi.experiments.cifar10", reproduce=lambda *words, axes: calls.append((*words[:3], axes)))
-    stub("flowvi.reports.cifar10", write=lambda folder: [folder / "cifar10.md"])
-    result = invoke("reproduce", "cifar10", "data.path=a.npz", "seed=0,1", "--budget", "short", "--jobs", "2")
+    text = tmp_path / "table2.txt"
+    text.write_text("confirmed: a claim\n")
+    stub("flowvi.experiments.arms.reproduce", figure4=lambda *words: calls.append(words) or len(calls) == 1)
+    stub("flowvi.reports.table2", write=lambda folder: [tmp_path / "table2.md", text])
+    result = invoke("reproduce", "table2", "training.updates=30", "seed=0,1", "-b", "short")
+    assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "reproduce cifar10, short budget: runs/cifar10/short",
-        "md: runs/cifar10/short/cifar10.md",
+        "reproduce table2, short budget: runs/figure4/short",
+        "",
+        "confirmed: a claim",
+        "",
+        f"md: {tmp_path / 'table2.md'}",
+        f"txt: {text}",
     ]
-    axes = {"data.path": ["a.npz"], "seed": [0, 1]}
-    assert calls == [("short", Path("runs/cifar10/short"), 2, axes)]
+    ((budget, out, _, _, axes),) = calls
+    assert (budget, out, axes) == ("short", Path("runs/figure4/short"), {"training.updates": [30], "seed": [0, 1]})
+    assert invoke("reproduce", "table2").exit_code == 1  # jobs have failed
+    assert calls[1][0] == "short"  # unless another budget is asked for
 
 
 def test_reproduce_lists_what_there_is() -> None:
@@ -546,6 +556,7 @@ def test_reproduce_lists_what_there_is() -> None:
     for name, entry in REPRODUCTIONS.items():
         assert f"{name}: {entry.summary}\n" in result.stdout
         assert all(f"--budget {budget} " in result.stdout for budget in entry.budgets)
+        assert f"{entry.budgets[entry.default]} (default)\n" in result.stdout
 
 
 def test_reproductions_name_functions_that_exist() -> None:
@@ -555,7 +566,9 @@ def test_reproductions_name_functions_that_exist() -> None:
 
 
 def test_reproduce_refuses() -> None:
-    assert refused("reproduce", "figure9") == ["there is no 'figure9' to reproduce: it takes one of figure3, cifar10"]
+    assert refused("reproduce", "figure9") == [
+        f"there is no 'figure9' to reproduce: it takes one of {', '.join(REPRODUCTIONS)}"
+    ]
     assert refused("reproduce", "figure3", "--budget", "huge") == [
         "budget cannot be 'huge': figure3 takes one of smoke, default"
     ]

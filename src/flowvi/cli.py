@@ -375,6 +375,7 @@ def _complete_reproduction(incomplete: str) -> list[tuple[str, str]]:
         "flowvi reproduce figure3 --budget smoke",
         "flowvi reproduce figure3 --out results",
         "flowvi reproduce cifar10 data.path=cifar10.npz seed=0,1,2",
+        "flowvi reproduce table2 --budget short seed=0,1,2",
     )
 )
 def reproduce(
@@ -384,10 +385,10 @@ def reproduce(
     ] = None,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE,...", help="Values of keys of the config, as `flowvi sweep` takes them."),
+        typer.Argument(metavar="KEY=VALUE,...", help="Settings of all its runs, as `flowvi sweep` takes them."),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", "-b", metavar="NAME", help="What may be spent [default: the largest]")
+        str | None, typer.Option("--budget", "-b", metavar="NAME", help="What may be spent [default: as the list says]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="The folder [default: runs/NAME/BUDGET]")
@@ -399,7 +400,7 @@ def reproduce(
     """Reproduce a figure or table of the paper.
 
     Without a name it lists what there is. What is on file in the folder already is not done again: after Ctrl-C
-    the same command goes on.
+    the same command goes on. Models on MNIST are trained in the run folders of `flowvi train`; the folder has results.
     """
     from flowvi.reports.reproductions import REPRODUCTIONS, load
 
@@ -407,24 +408,28 @@ def reproduce(
         for each, entry in REPRODUCTIONS.items():
             typer.echo(f"{each}: {entry.summary}")
             for key, what in entry.budgets.items():
-                typer.echo(f"  --budget {key:8} {what}")
+                typer.echo(f"  --budget {key:8} {what}{' (default)' if key == entry.default else ''}")
         return
     if name not in REPRODUCTIONS:
         raise ConfigError(f"there is no {name!r} to reproduce: it takes one of {', '.join(REPRODUCTIONS)}")
     entry = REPRODUCTIONS[name]
-    budget = budget or list(entry.budgets)[-1]
+    budget = budget or entry.default
     if budget not in entry.budgets:
         raise ConfigError(f"budget cannot be {budget!r}: {name} takes one of {', '.join(entry.budgets)}")
-    if words and not entry.takes_settings:
-        raise ConfigError(f"{name} takes no settings, but {words[0]!r} is given: leave it out")
     from flowvi.experiments.config import runs_root
 
-    settings = {"axes": _axes(words or [])} if entry.takes_settings else {}
-    folder = out or runs_root() / name / budget
+    axes = _axes(words or [])
+    folder = out or runs_root() / (entry.of or name) / budget
     typer.echo(f"reproduce {name}, {budget} budget: {folder}")
-    load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo, **settings)
-    for path in load(entry.show)(folder):
+    complete = load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo, axes)
+    shown = load(entry.show)(folder)
+    for path in shown:
+        if path.suffix == ".txt":
+            typer.echo(f"\n{path.read_text(encoding='utf-8')}")
+    for path in shown:
         typer.echo(f"{path.suffix[1:]}: {path}")
+    if complete is False:
+        raise typer.Exit(1)
 
 
 def _axes(words: list[str]) -> dict[str, list[Any]]:

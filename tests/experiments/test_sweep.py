@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from flowvi.errors import ConfigError, InterruptedRun, RunError
 from flowvi.experiments.checkpoints import read_checkpoint
 from flowvi.experiments.config import resolve, run_folder
 from flowvi.experiments.run import Run
-from flowvi.experiments.sweep import _outcome
+from flowvi.experiments.sweep import _outcome, sweep_jobs
 from flowvi.experiments.sweeps import cluster, local, worker
 from flowvi.experiments.sweeps.board import Board
 from flowvi.experiments.sweeps.grid import parse_grid, plan, split_values
@@ -306,6 +307,17 @@ def test_a_sweep_does_what_is_left_and_no_more(
         ("done", True, outcome.result) for outcome in outcomes
     ]
     assert snapshot(tmp_path / "runs") == before
+
+
+def test_jobs_of_another_test_than_the_default_one(small: Settings) -> None:
+    (job,) = plan(PRESET, small)
+    flowvi.train(PRESET, **small)
+    (first,) = sweep_jobs([replace(job, samples=7, images=20)])
+    assert first.result is not None
+    assert (first.result["samples"], first.result["images"]) == (7, 20)
+    assert sorted(path.name for path in job.folder.glob("result*.json")) == ["result-is-7-images20.json"]
+    (again,) = sweep_jobs([replace(job, samples=7, images=20)])
+    assert (again.earlier, again.result) == (True, first.result)
 
 
 def interrupted_at(update: int, call: Callable[[], Any]) -> None:

@@ -100,6 +100,18 @@ def test_gradients_of_q(d: int, m: int) -> None:
     assert torch.autograd.gradgradcheck(orthonormal, (numbers,), atol=1e-4)
 
 
+@pytest.mark.parametrize(("d", "m"), [(3, 3), (10, 4), (40, 40)])
+def test_dependent_columns_have_finite_gradients(d: int, m: int, dtype: torch.dtype) -> None:
+    """What rounding leaves of a column that depends on those before it is no direction to differentiate."""
+    numbers = torch.ones(d, m, dtype=dtype) * torch.randn(d, 1, dtype=dtype)
+    numbers = (numbers * torch.arange(1, m + 1)).requires_grad_()
+    q = orthonormal(numbers)
+    torch.testing.assert_close(q.mT @ q, torch.eye(m, dtype=dtype), rtol=0, atol=20 * torch.finfo(dtype).eps)
+    (gradient,) = torch.autograd.grad((q * torch.randn_like(q)).sum(), numbers)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() < 1e3 * m / numbers.detach().abs().min()
+
+
 def test_gradients_of_q_where_a_pivot_is_exactly_zero() -> None:
     for rows in ([[0.0, 1.0], [1.0, 0.0], [0.5, 0.3]], [[0.0, 0.0], [0.0, 2.0], [1.0, 0.0]], [[0.0], [1.0]]):
         numbers = torch.tensor(rows, dtype=torch.float64, requires_grad=True)

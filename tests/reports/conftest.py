@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from flowvi.experiments.arms.store import Store
 
 _RECORD: dict[str, Any] = {
     "config": "dlgm.nf20.mnist",
@@ -47,3 +52,36 @@ _RECORD: dict[str, Any] = {
 def record() -> dict[str, Any]:
     """A result as `flowvi test` writes it; tests change copies of it."""
     return dict(_RECORD)
+
+
+MakeResults = Callable[..., Path]
+
+
+@pytest.fixture
+def make_results(record: dict[str, Any], tmp_path: Path) -> MakeResults:
+    """Makes up a comparison's files: `figures` has F and −ln p(x) of each arm; each seed is `spread` off."""
+
+    def make(
+        name: str, figures: Mapping[str, tuple[float, float]], *, seeds: int = 3, spread: float = 0.1, images: int = 50
+    ) -> Path:
+        random = np.random.default_rng(0)
+        hardness = random.normal(0, 20, images)  # of an image, for all models alike
+        hardness -= hardness.mean()
+        store, found = Store(tmp_path, name), []
+        for arm, (free_energy, nll) in figures.items():
+            for seed in range(seeds):
+                off = spread * (seed - (seeds - 1) / 2)
+                file = tmp_path / f"{len(found)}.npz"
+                values = {"free_energy": free_energy + off + hardness, "log_evidence": -(nll + off + hardness)}
+                np.savez(file, row=np.arange(images), **values)
+                kind, _, length = arm.partition("-")
+                own = {
+                    "config_hash": arm, "seed": seed, "arms": [arm], "budget": "short", "overrides": {}, "flow": kind,
+                    "length": int(length) if length.isdigit() else None, "parameter_count": 1000, "images": images,
+                    "free_energy": free_energy + off, "nll": nll + off, "kl": free_energy - nll,
+                }  # fmt: skip
+                found.append(({**record, **own}, file))
+        store.add(found)
+        return tmp_path
+
+    return make

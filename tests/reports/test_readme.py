@@ -46,6 +46,15 @@ def test_blocks_are_written_and_the_rest_is_left(readme: Path, capsys: pytest.Ca
     assert main(["--check", str(readme)]) == 0
 
 
+def test_a_result_in_two_files_is_one_result_and_ablations_are_none(readme: Path, record: dict[str, Any]) -> None:
+    for name, changes in (("figure4", {"arms": ["planar-20"]}), ("ablations", {"config_hash": "other"})):
+        (readme.parent / "results" / f"{name}.jsonl").write_text(json.dumps({**record, **changes}) + "\n")
+    main([str(readme)])
+    rows = [line for line in readme.read_text().splitlines() if "**flowvi, modern**" in line]
+    assert len(rows) == 1
+    assert "| 94.65 ± 0.24 | 4.53 ± 0.02 | 90.12 ± 0.23 | 1 |" in rows[0]
+
+
 def test_check_names_the_stale_block_and_changes_nothing(readme: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(readme)])
     text = readme.read_text().replace("94.65 ± 0.24 |", "91.65 ± 0.24 |")

@@ -20,13 +20,12 @@ from flowvi.experiments.assembly import choose_device, load_data
 from flowvi.experiments.load import load
 from flowvi.experiments.progress import counting
 from flowvi.experiments.results import describe, mean_and_error
-from flowvi.experiments.run import Run, as_run, atomic_write
+from flowvi.experiments.run import DEFAULT_SAMPLES, Run, as_run, atomic_write, result_path
 from flowvi.inference import Evidence, importance_sampling
 from flowvi.models import DLGM
 
 __all__ = ["evidence_of_images", "result_path", "test"]
 
-DEFAULT_SAMPLES = 200  # the paper's
 IMAGES_AT_ONCE = 100
 
 
@@ -88,16 +87,6 @@ def test(
     }
     _write(result_path(run.folder, estimator=estimator, samples=samples, images=images), record, rows, evidence)
     return record
-
-
-def result_path(
-    folder: Path, *, estimator: str = "is", samples: int = DEFAULT_SAMPLES, images: int | None = None
-) -> Path:
-    """Where a test writes its result: `result.json` for the default one, `result-<estimator>-<samples>…` else."""
-    name = "result"
-    if (estimator, samples, images) != ("is", DEFAULT_SAMPLES, None):
-        name += f"-{estimator}-{samples}" + ("" if images is None else f"-images{images}")
-    return folder / f"{name}.json"
 
 
 def evidence_of_images(model: DLGM, images: Images, rows: Tensor, samples: int, seed: int) -> Evidence:

@@ -15,7 +15,18 @@ from filelock import FileLock, Timeout
 from flowvi.errors import BusyRun, RunError
 from flowvi.experiments.config import Config, difference
 
-__all__ = ["Run", "append_line", "as_run", "atomic_write", "sync_folder", "truncate_lines"]
+__all__ = [
+    "DEFAULT_SAMPLES",
+    "Run",
+    "append_line",
+    "as_run",
+    "atomic_write",
+    "result_path",
+    "sync_folder",
+    "truncate_lines",
+]
+
+DEFAULT_SAMPLES = 200  # importance samples for each image of a test, as in the paper
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,16 @@ def _without_config(folder: Path) -> str:
 def as_run(run: Run | str | os.PathLike[str]) -> Run:
     """`run` itself, or the run in that folder."""
     return run if isinstance(run, Run) else Run.at(run)
+
+
+def result_path(
+    folder: Path, *, estimator: str = "is", samples: int = DEFAULT_SAMPLES, images: int | None = None
+) -> Path:
+    """Where a test writes its result: `result.json` for the default one, `result-<estimator>-<samples>…` else."""
+    name = "result"
+    if (estimator, samples, images) != ("is", DEFAULT_SAMPLES, None):
+        name += f"-{estimator}-{samples}" + ("" if images is None else f"-images{images}")
+    return folder / f"{name}.json"
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def _outcome(job: Job, state: str, message: str) -> Outcome:
     if state == "stopped":
         return Outcome(job, "stopped", message=message)
     if state == "done":
-        result = result_of(job.run)
+        result = result_of(job)
         if result is not None:
             return Outcome(job, "done", result=result)
         return Outcome(job, "failed", message=f"{job.folder} has no result: is its disk shared with the cluster?")

@@ -192,16 +192,19 @@ def orthonormal(numbers: Tensor) -> Tensor:
     """Columns (…, D, M) with QᵀQ = I to rounding, whatever the numbers: Gram and Schmidt's, by Householder reflections.
 
     Unlike the iteration that van den Berg et al. 2018 use, it needs no convergence: each column is, up to its sign,
-    the image of a unit vector under reflections. Dependent columns are completed to an orthonormal set.
+    the image of a unit vector under reflections. Dependent columns are completed to an orthonormal set: where rounding
+    alone is left of a column, that is no direction, and its gradient would leave the floats.
     """
     d, m = numbers.shape[-2:]
+    least = 4 * d * torch.finfo(numbers.dtype).eps * numbers.detach().abs().amax(-2)
     reflections, signs, rest = [], [], numbers.mT.contiguous()
     for j in range(m):
         sign = torch.where(rest[..., 0, j] < 0, -1.0, 1.0).to(numbers.dtype)
         if j == d - 1:  # nothing is left to reflect
             signs.append(sign)
             break
-        x, _, moves = unit(rest[..., 0, j:])
+        x, size, moves = unit(rest[..., 0, j:])
+        moves = moves & (size > least[..., j, None])
         # x -> −sign·e_1; v is of length √(2 + 2|x_1|), never small
         v = torch.cat([x[..., :1] + sign.unsqueeze(-1), x[..., 1:]], -1)
         v = torch.where(moves, v * (2 + 2 * sign.unsqueeze(-1) * x[..., :1]).rsqrt(), 0.0)

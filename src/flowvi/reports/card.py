@@ -161,7 +161,7 @@ def _limits(result: Record) -> str:
 def _licence(config: Config, result: Record) -> str:
     data = or_absent(result, "data")
     licence = entry_of(config.data.name, config.data.path).licence
-    about = f"{licence}" if licence else "data whose licence flowvi does not know"
+    about = f"{licence}" if licence else "flowvi does not know its licence"
     return (
         f"Trained on {data}: {about}. The code that loads it, flowvi, is Apache-2.0. The weights carry no licence of "
         "their own until whoever publishes them adds a file LICENSE, in keeping with that of the data."

@@ -13,7 +13,7 @@ from flowvi.flows.registry import family
 from flowvi.reports.published import PUBLISHED, Published, Source
 from flowvi.reports.tables import ABSENT, Record, finite, number, or_absent, posterior
 
-__all__ = ["families_markdown", "markdown_line", "results_markdown"]
+__all__ = ["duration", "families_markdown", "markdown_line", "mean_words", "results_markdown", "seeds_words"]
 
 _HEADER = ("posterior", "result", "F(x)", "KL", "−ln p(x)", "seeds", "updates", "training")
 
@@ -58,7 +58,7 @@ def families_markdown(records: Iterable[Record], times: Mapping[str, Sequence[st
     header = "posterior", "options", "F(x)", "KL", "−ln p(x)", "parameters", "a step, ms", "a test image, ms"
     lines = [markdown_line(header), markdown_line(["---"] * 2 + ["---:"] * 6)]
     for row in rows:
-        figures = (_mean([row], key) for key in ("free_energy", "kl", "nll"))
+        figures = (mean_words([row], key) for key in ("free_energy", "kl", "nll"))
         count = number(row.get("parameter_count"), 0)
         cost = times.get(str(row.get("config")), (ABSENT, ABSENT))
         lines.append(markdown_line((posterior(row), row.get("flow_options") or "", *figures, count, *cost)))
@@ -119,10 +119,10 @@ def _ours(group: Sequence[Record]) -> tuple[str, ...]:
     return (
         posterior(first),
         f"**{_label(first)}**",
-        *(_mean(group, key) for key in ("free_energy", "kl", "nll")),
-        _seeds(group),
+        *(mean_words(group, key) for key in ("free_energy", "kl", "nll")),
+        seeds_words(group),
         number(first.get("updates"), 0),
-        _duration(statistics.fmean(seconds)) if seconds else ABSENT,
+        duration(statistics.fmean(seconds)) if seconds else ABSENT,
     )
 
 
@@ -162,7 +162,7 @@ def _usual(record: Record, key: str, usual: Mapping[str, Any]) -> Any:
     return value if option is None or option.allowed.take(value) else option.default
 
 
-def _mean(group: Sequence[Record], key: str) -> str:
+def mean_words(group: Sequence[Record], key: str) -> str:
     """The mean over seeds ± standard error; a dash or `NaN` where one seed has that."""
     means, errors = ([record.get(name) for record in group] for name in (key, f"{key}_se"))
     return f"{number(_average(means))} ± {number(_average(errors))}"
@@ -174,14 +174,16 @@ def _average(values: Sequence[Any]) -> float | None:
     return float(sum(values) / len(values))
 
 
-def _seeds(group: Sequence[Record]) -> str:
+def seeds_words(group: Sequence[Record]) -> str:
+    """How many seeds, and the standard deviation of −ln p(x) over them."""
     values = [float(record["nll"]) for record in group if finite(record.get("nll"))]
     if len(group) < 2:
         return "1"
     return f"{len(group)}, s.d. {number(statistics.stdev(values)) if len(values) == len(group) else ABSENT}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as a person would say it."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -27,6 +27,8 @@ __all__ = ["BLOCKS", "main", "rewrite"]
 _BEGIN = re.compile(r"<!--\s*results:(\S+?)\s*-->")
 _END = "<!-- /results -->"
 _FAMILIES_FILE = "flows.jsonl"  # the families side by side: a table of its own
+_OWN_TABLES = _FAMILIES_FILE, "ablations.jsonl"
+_IDENTITY = "config_hash", "seed", "estimator", "samples", "images", "data", "binarisation"
 _JOBS = {"training_step": "training step, batch {batch}", "evidence": "−ln p(x) of an image, S = {samples}"}
 
 
@@ -57,13 +59,13 @@ def rewrite(text: str, root: Path) -> tuple[str, list[str]]:
 
 
 def _comparison(binarisation: str, root: Path) -> str:
-    found = [record for record in _records(root, but=_FAMILIES_FILE) if record.get("data") == "mnist"]
+    found = [record for record in _records(root) if record.get("data") == "mnist"]
     return results_markdown(record for record in found if record.get("binarisation") == binarisation)
 
 
 def _transcript(root: Path) -> str:
     """What `flowvi test` printed for the last run of the quick protocol."""
-    quick = [record for record in _records(root, but=_FAMILIES_FILE) if record.get("protocol") == "quick"]
+    quick = [record for record in _records(root) if record.get("protocol") == "quick"]
     return f"```text\n{result_table(quick[-1])}\n```" if quick else "*No results yet.*"
 
 
@@ -147,13 +149,15 @@ def _flows(root: Path) -> str:
     return f"{table}\n\n{_conditions(record['machine'])}" if times else table
 
 
-def _records(root: Path, but: str) -> list[dict[str, Any]]:
-    """Every result in `results/*.jsonl` but one file's, files in order of their names."""
-    records = []
+def _records(root: Path) -> list[dict[str, Any]]:
+    """Every result in `results/*.jsonl` that has no table of its own, files in order of their names; each once."""
+    records: dict[tuple[Any, ...], dict[str, Any]] = {}
     for file in sorted((root / "results").glob("*.jsonl")):
-        if file.name != but:
-            records += _lines(file)
-    return records
+        if file.name not in _OWN_TABLES:
+            for number, record in enumerate(_lines(file)):
+                own = tuple(record.get(key) for key in _IDENTITY) if "config_hash" in record else (file.name, number)
+                records[own] = record
+    return list(records.values())
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from flowvi.experiments.arms.ablations import BUDGETS as ABLATION_BUDGETS
+from flowvi.experiments.arms.figure4 import BUDGETS as FIGURE4_BUDGETS
+
 __all__ = ["REPRODUCTIONS", "Reproduction", "load"]
 
 
@@ -16,19 +19,34 @@ class Reproduction:
 
     Attributes:
         summary: a line on it.
-        budgets: what may be spent on it, and what that comes to; the last one unless another is asked for.
-        run: `module:function`, called with budget, folder, number of processes and what is told each line of progress;
-            does what is not on file yet, and leaves files in the folder.
-        takes_settings: whether `run` is called with the values of keys of the config as well, as the argument `axes`.
+        budgets: what may be spent on it, and what that comes to.
+        run: `module:function`, called with budget, folder, number of processes, what is told each line of progress, and
+            the values of keys of the config, each a list; does what is not on file yet, and leaves files in the folder.
+            Returns False where part of it failed.
         show: `module:function`, called with the folder; makes what a reader sees of those files, and returns its paths.
+            What ends in `.txt` is printed.
+        of: the reproduction whose runs and folder it shares, if not its own.
+        usual: the budget where none is asked for; the last one, if it says no other.
     """
 
     summary: str
     budgets: Mapping[str, str]
     run: str
     show: str
-    takes_settings: bool = False
+    of: str | None = None
+    usual: str | None = None
 
+    @property
+    def default(self) -> str:
+        """The budget where none is asked for."""
+        return self.usual or list(self.budgets)[-1]
+
+
+_FIGURE4: dict[str, Any] = {
+    "budgets": {name: budget.summary for name, budget in FIGURE4_BUDGETS.items()},
+    "run": "flowvi.experiments.arms.reproduce:figure4",
+    "usual": "short",
+}
 
 REPRODUCTIONS: Mapping[str, Reproduction] = {
     "figure3": Reproduction(
@@ -36,6 +54,15 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         {"smoke": "planar, one restart: a minute or two", "default": "within the hour on two cores"},
         run="flowvi.experiments.figure3.reproduce:reproduce",
         show="flowvi.reports.figure3:draw",
+    ),
+    "figure4": Reproduction(
+        "F, KL and −ln p(x) on MNIST against K, planar and NICE", show="flowvi.reports.figure4:draw", **_FIGURE4
+    ),
+    "table2": Reproduction(
+        "the same runs as a table, other flows, costs and claims",
+        show="flowvi.reports.table2:write",
+        of="figure4",
+        **_FIGURE4,
     ),
     "cifar10": Reproduction(
         "Table 3: −ln p(x) of patches of CIFAR-10, planar flows of K = 0, 2, 5 and 10 layers",
@@ -46,7 +73,13 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         },
         run="flowvi.experiments.cifar10:reproduce",
         show="flowvi.reports.cifar10:write",
-        takes_settings=True,
+        usual="short",
+    ),
+    "ablations": Reproduction(
+        "binarisation, Maxout, amortisation, initialisation, invertibility",
+        {name: budget.summary for name, budget in ABLATION_BUDGETS.items()},
+        run="flowvi.experiments.arms.reproduce:ablations",
+        show="flowvi.reports.ablations:write",
     ),
 }
 """By name, as `flowvi reproduce NAME` takes it."""

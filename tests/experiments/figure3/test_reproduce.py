@@ -172,3 +172,8 @@ def test_the_budgets() -> None:
     assert {cell.scheme for cell in default if "nice" not in cell.flow} == {Scheme()}
     assert {(cell.scheme.updates, cell.scheme.batch) for cell in default} == {(Scheme().updates, Scheme().batch)}
     assert list(ENERGIES) == list(cells_module.ENERGIES)
+
+
+def test_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"figure3 takes no settings: leave out training.updates"):
+        reproduce("smoke", tmp_path, 1, overrides={"training.updates": 5})

@@ -5,15 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from flowvi.errors import InterruptedRun, RunError
+from flowvi.errors import ConfigError, InterruptedRun, RunError
 from flowvi.experiments.figure3.cells import FLOWS, Cell, cells
 from flowvi.experiments.figure3.energies import ENERGIES
 from flowvi.experiments.figure3.quadrature import Integrals, stable
@@ -36,7 +36,13 @@ class Measured(NamedTuple):
     flow: Flow
 
 
-def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None] = lambda line: None) -> None:
+def reproduce(
+    budget: str,
+    out: Path,
+    jobs: int,
+    say: Callable[[str], None] = lambda line: None,
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
     """Run the cells of a budget that are not on file yet.
 
     Args:
@@ -44,13 +50,16 @@ def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None] = la
         out: the folder of the files.
         jobs: processes, each with one thread.
         say: told a line on each cell as it is done.
+        overrides: none are taken.
 
     Raises:
-        ConfigError: another budget.
+        ConfigError: another budget, or overrides.
         RunError: files that cannot be used, or are of another budget; a process that was killed.
         NonFiniteError: a free energy that is not finite.
         InterruptedRun: it was asked to stop; cells that were done are on file.
     """
+    if overrides:
+        raise ConfigError(f"figure3 takes no settings: leave out {', '.join(overrides)}")
     wanted, store = cells(budget), Store(out)
     store.check_budget(budget)
     left = [cell for cell in wanted if not store.has(cell)]

@@ -76,7 +76,8 @@ class Cluster:
         config = job.run.config
         gpus = 0.0 if config.device == "cpu" else self._gpus * config.devices
         task = self._task.options(name=job.label, num_cpus=self.threads * config.devices, num_gpus=gpus)
-        self._started[task.remote(str(job.folder.absolute()), self.threads)] = job
+        words = str(job.folder.absolute()), self.threads, job.samples, job.images
+        self._started[task.remote(*words)] = job
 
     def ended(self, seconds: float) -> list[tuple[Job, str, str]]:
         """The jobs that ended within so many seconds, each with how and why."""

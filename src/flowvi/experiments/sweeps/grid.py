@@ -15,7 +15,7 @@ from typing import Any
 from flowvi.errors import ConfigError
 from flowvi.experiments.config import parse_overrides, resolve, run_folder
 from flowvi.experiments.presets import PRESETS
-from flowvi.experiments.run import Run
+from flowvi.experiments.run import DEFAULT_SAMPLES, Run, result_path
 
 __all__ = ["Job", "parse_grid", "plan", "split_values"]
 
@@ -26,16 +26,27 @@ _BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 class Job:
     """One point of the grid: the run that `flowvi train` makes of the same preset and overrides.
 
-    `label` is the preset with the values in which the jobs of the sweep differ.
+    Attributes:
+        label: the preset with the values in which the jobs of the sweep differ.
+        run: the run.
+        samples: of its test, for each image.
+        images: of its test, a random subset of so many; None: all.
     """
 
     label: str
     run: Run
+    samples: int = DEFAULT_SAMPLES
+    images: int | None = None
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return self.run.folder
+
+    @property
+    def result(self) -> Path:
+        """The file of its test's result; there once it is done."""
+        return result_path(self.folder, samples=self.samples, images=self.images)
 
 
 def parse_grid(words: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:

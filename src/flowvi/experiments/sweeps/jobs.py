@@ -41,19 +41,19 @@ class Outcome:
 
 def standing(job: Job) -> Outcome | None:
     """The outcome that the run folder holds; None while there is work to do."""
-    result = result_of(job.run)
+    result = result_of(job)
     if result is not None:
         return Outcome(job, "done", earlier=True, result=result)
     message = failure(job.folder)
     return None if message is None else Outcome(job, "failed", earlier=True, message=message)
 
 
-def result_of(run: Run) -> dict[str, Any] | None:
-    """The record of the default test of a finished run; None where there is none that can be read."""
-    if not run.finished:
+def result_of(job: Job) -> dict[str, Any] | None:
+    """The record of the test of a finished run; None where there is none that can be read."""
+    if not job.run.finished:
         return None
     try:
-        record = json.loads((run.folder / "result.json").read_text("utf-8"))
+        record = json.loads(job.result.read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None

@@ -56,7 +56,8 @@ class Local:
         threads = max(1, self.threads // job.run.config.devices)
         said, says = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_process, args=(says, str(job.folder.absolute()), threads, gpu))
+        words = str(job.folder.absolute()), threads, job.samples, job.images
+        process = context.Process(target=_process, args=(says, gpu, *words))
         with _signals_held():
             process.start()
         says.close()
@@ -139,14 +140,14 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _process(says: Connection, folder: str, threads: int, gpu: int | None) -> None:
-    """The body of a job's process."""
+def _process(says: Connection, gpu: int | None, *words: Any) -> None:
+    """The body of a job's process; `words` are what `work` takes."""
     _leave_the_terminal()
     threading.Thread(target=_stop_with_the_parent, daemon=True).start()
     if gpu is not None:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[gpu] if seen else str(gpu)
-    says.send(work(folder, threads))
+    says.send(work(*words))
 
 
 def _leave_the_terminal() -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 
 from flowvi.errors import BusyRun, FlowviError, InterruptedRun, RunError
-from flowvi.experiments.run import Run
+from flowvi.experiments.run import DEFAULT_SAMPLES, Run
 from flowvi.experiments.sweeps.jobs import keep_failure, log_file
 
 __all__ = ["work"]
@@ -20,8 +20,8 @@ __all__ = ["work"]
 _POOLS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"
 
 
-def work(folder: str, threads: int) -> tuple[str, str]:
-    """Bring the run in `folder` to its end and test it, with so many threads.
+def work(folder: str, threads: int, samples: int = DEFAULT_SAMPLES, images: int | None = None) -> tuple[str, str]:
+    """Bring the run in `folder` to its end and test it as `flowvi.test` does, with so many threads.
 
     Nothing is raised: engines carry errors between processes badly, and a plain pair well.
 
@@ -31,14 +31,14 @@ def work(folder: str, threads: int) -> tuple[str, str]:
     """
     try:
         with _printing_to(log_file(Path(folder))):
-            return _work(Path(folder), threads)
+            return _work(Path(folder), threads, samples, images)
     except (KeyboardInterrupt, SystemExit):
         return "stopped", "asked to stop"
     except OSError as error:
         return "failed", f"cannot write to the run folder {folder}: {error.strerror}"
 
 
-def _work(folder: Path, threads: int) -> tuple[str, str]:
+def _work(folder: Path, threads: int, samples: int, images: int | None) -> tuple[str, str]:
     try:
         _use(threads)
         from flowvi.experiments.evaluate import test
@@ -46,7 +46,7 @@ def _work(folder: Path, threads: int) -> tuple[str, str]:
 
         run = Run.at(folder)
         train_run(run)
-        test(run)
+        test(run, samples=samples, images=images)
     except InterruptedRun as error:
         return "stopped", str(error)
     except BusyRun as error:

@@ -1,0 +1,54 @@
+"""The arms of Figure 4 and Table 2: one grid, two views. Data only; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flowvi.experiments.arms.arm import Arm, Budget
+
+__all__ = ["ARMS", "BUDGETS", "GAUSSIAN", "LENGTHS", "OTHERS", "SMOKE_ARMS", "arms"]
+
+LENGTHS = 10, 20, 40, 80  # the paper's K, besides 0
+GAUSSIAN = "gaussian-0"
+OTHERS = "radial-10", "sylvester-10", "iaf-4"  # which the paper does not have
+
+# The comparison that matters most comes first: what is interrupted has its ends rather than its middle.
+_ORDER = 10, 80, 40, 20
+
+ARMS: tuple[Arm, ...] = (
+    Arm(GAUSSIAN, "no flow, K = 0", "dlgm.dc.mnist"),
+    *(
+        Arm(f"{flow}-{length}", f"{title}, K = {length}", f"dlgm.{preset}{length}.mnist")
+        for length in _ORDER
+        for flow, title, preset in (("planar", "planar", "nf"), ("nice", "NICE", "nice"))
+    ),
+    Arm("radial-10", "radial, K = 10", "dlgm.radial10.mnist"),
+    Arm("sylvester-10", "Sylvester, K = 10", "dlgm.sylvester10.mnist"),
+    Arm("iaf-4", "IAF, K = 4", "dlgm.iaf4.mnist"),
+)
+SMOKE_ARMS = GAUSSIAN, "planar-10", "nice-10"
+
+BUDGETS: Mapping[str, Budget] = {
+    "smoke": Budget(
+        "K = 0 and 10, 200 updates, 200 test images, one seed: minutes",
+        seeds=(0,),
+        settings={"training.updates": 200, "training.warmup": 100, "training.validate_every": 200},
+        samples=20,
+        images=200,
+    ),
+    "short": Budget(
+        "every K, fixed binarisation, 20,000 updates, 2 seeds: hours on two cores",
+        seeds=(0, 1),
+        settings={"training.updates": 20_000, "data.binarisation": "fixed"},
+    ),
+    "paper": Budget(
+        "every K, the paper's 500,000 updates and optimiser, 3 seeds: for a GPU",
+        seeds=(0, 1, 2),
+        settings={"training.protocol": "paper", "data.binarisation": "fixed"},
+    ),
+}
+
+
+def arms(budget: str) -> list[Arm]:
+    """What is run at a budget, in the order in which it is begun."""
+    return [arm for arm in ARMS if budget != "smoke" or arm.name in SMOKE_ARMS]

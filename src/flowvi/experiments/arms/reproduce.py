@@ -1,0 +1,110 @@
+"""Run the arms of a comparison by the sweep's machinery, and gather their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowvi.errors import ConfigError
+from flowvi.experiments.arms import ablations as ablation_grids
+from flowvi.experiments.arms import figure4 as figure4_grid
+from flowvi.experiments.arms.arm import Arm, Budget, jobs_of, split_seeds
+from flowvi.experiments.arms.store import Record, Store
+from flowvi.experiments.sweep import sweep_jobs
+from flowvi.experiments.sweeps.grid import Job
+from flowvi.experiments.sweeps.jobs import result_of
+
+__all__ = ["ablations", "compare", "figure4"]
+
+Say = Callable[[str], None]
+
+
+def figure4(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
+    """Run what Figure 4 and Table 2 show. As `compare`; `budget` is `smoke`, `short` or `paper`."""
+    spent = _budget(figure4_grid.BUDGETS, budget)
+    return compare("figure4", figure4_grid.arms(budget), (budget, spent), out, jobs, say, settings)
+
+
+def ablations(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
+    """Run the ablations. As `compare`; `budget` is `smoke` or `short`."""
+    spent = _budget(ablation_grids.BUDGETS, budget)
+    return compare("ablations", ablation_grids.arms(budget), (budget, spent), out, jobs, say, settings)
+
+
+def compare(
+    name: str,
+    arms: Sequence[Arm],
+    budget: tuple[str, Budget],
+    out: Path,
+    jobs: int,
+    say: Say = lambda line: None,
+    settings: Mapping[str, Sequence[Any]] | None = None,
+) -> bool:
+    """Train and test the arms, each with every seed, and put the results on file.
+
+    The runs are those of `flowvi train`, in the run folders that it would give them (`FLOWVI_RUNS` moves them): what is
+    there already is not done again, whoever began it. `out` has the results alone, of one budget and one set of
+    overrides. Jobs that failed before are tried again.
+
+    Args:
+        name: of the comparison, and of its files in `out`.
+        arms: what is compared.
+        budget: its name, and what may be spent.
+        out: the folder of the results.
+        jobs: processes.
+        say: told a line on what there is and on what failed.
+        settings: values of keys of the config for every arm, a list each; several of `seed` alone.
+
+    Returns:
+        Whether all jobs are done; False where some failed.
+
+    Raises:
+        ConfigError: before any work, settings that are not allowed.
+        RunError: before any work, files in `out` that cannot be used; or that cannot be written.
+        InterruptedRun: it was asked to stop; what was done is on file.
+    """
+    label, spent = budget
+    spent, overrides = split_seeds(spent, {key: _one(key, values) for key, values in (settings or {}).items()})
+    found = jobs_of(arms, spent, overrides)
+    store = Store(out, name)
+    store.check(label, overrides)
+    todo = list({job.folder: job for _, job in found}.values())
+    before = sum(job.result.exists() for job in todo)
+    say(f"{len(todo)} jobs, {before} of them done before")
+    try:
+        outcomes = sweep_jobs(todo, jobs=jobs, retry=True)
+    finally:
+        store.add(_gathered(found, {"budget": label, "overrides": overrides}))
+    failed = [outcome for outcome in outcomes if outcome.state != "done"]
+    for outcome in failed:
+        say(f"{outcome.state}: {outcome.job.label}: {outcome.message}")
+    return not failed
+
+
+def _one(key: str, values: Sequence[Any]) -> Any:
+    """The value of a key, or the list of the seeds."""
+    if key == "seed":
+        return list(values)
+    if len(values) != 1:
+        raise ConfigError(f"{key} is the same in all runs that are compared: {len(values)} values are given")
+    return values[0]
+
+
+def _gathered(found: Sequence[tuple[Arm, Job]], about: Record) -> list[tuple[Record, Path]]:
+    """The results that there are, each with the arms that it stands for, and the file of its images."""
+    arms: dict[Path, list[str]] = {}
+    for arm, job in found:
+        arms.setdefault(job.folder, []).append(arm.name)
+    made = []
+    for job in {job.folder: job for _, job in found}.values():
+        result = result_of(job)
+        if result is not None:
+            made.append(({**result, "arms": arms[job.folder], **about}, job.result.with_suffix(".npz")))
+    return made
+
+
+def _budget(budgets: Mapping[str, Budget], name: str) -> Budget:
+    if name not in budgets:
+        raise ConfigError(f"budget cannot be {name!r}: it takes one of {', '.join(budgets)}")
+    return budgets[name]

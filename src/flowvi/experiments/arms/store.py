@@ -1,0 +1,136 @@
+"""The files of a comparison: a result a line in `NAME.jsonl`, its values for each test image in `NAME.npz`.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flowvi.errors import RunError
+from flowvi.experiments.lines import read_lines
+from flowvi.experiments.run import atomic_write
+
+__all__ = ["Images", "Record", "Store"]
+
+Record = dict[str, Any]
+_KEYS = {"arms", "budget", "config_hash", "seed", "free_energy", "nll"}
+
+
+class Images(NamedTuple):
+    """The values of one result for each test image; `row` is the image's number in the test set."""
+
+    seed: int
+    row: npt.NDArray[np.integer]
+    free_energy: npt.NDArray[np.floating]
+    nll: npt.NDArray[np.floating]
+
+
+class Store:
+    """What a folder holds of a comparison. A result names the arms that it stands for, its budget and overrides.
+
+    Args:
+        folder: of the files; need not exist.
+        name: of the comparison, and of its files.
+
+    Raises:
+        RunError: the files cannot be read.
+
+    Example:
+        >>> Store(Path("nowhere"), "figure4").records
+        []
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.lines, self.arrays = folder / f"{name}.jsonl", folder / f"{name}.npz"
+        self.records: list[Record] = read_lines(self.lines)
+        for record in self.records:
+            if not record.keys() >= _KEYS:
+                raise RunError(f"{self.lines} holds what is no result of {name}: remove it, or choose another --out")
+        self._images = _images(self.arrays)
+
+    def check(self, budget: str, overrides: Mapping[str, Any]) -> None:
+        """A folder is of one budget and of the same overrides, so that a smoke test takes no measurement's place.
+
+        Raises:
+            RunError: there are results of others.
+        """
+        for record in self.records:
+            if (record["budget"], record.get("overrides")) != (budget, dict(overrides)):
+                words = " ".join(f"{key}={value}" for key, value in (record.get("overrides") or {}).items())
+                found = f"--budget {record['budget']} {words}".strip()
+                raise RunError(f"{self.lines} holds results of {found}: choose another --out")
+
+    def add(self, found: Sequence[tuple[Record, Path]]) -> None:
+        """Put results on file, each with the `.npz` of its images; a result of another config for an arm gives way.
+
+        Raises:
+            RunError: a file cannot be read or written.
+        """
+        hashes = {arm: record["config_hash"] for record, _ in found for arm in record["arms"]}
+        kept = [
+            each for each in self.records if {hashes.get(arm) for arm in each["arms"]} <= {None, each["config_hash"]}
+        ]
+        merged = {_key(record): record for record in [*kept, *(record for record, _ in found)]}
+        self.records = list(merged.values())
+        self._images |= {_key(record): _read(path, record) for record, path in found}
+        self._images = {key: images for key, images in self._images.items() if key in merged}
+        self._write()
+
+    def of(self, arm: str) -> list[Record]:
+        """The results of an arm, by seed."""
+        found = [record for record in self.records if arm in record["arms"]]
+        return sorted(found, key=lambda record: int(record["seed"]))
+
+    def images(self, arm: str) -> list[Images]:
+        """The values for each image of an arm's results, by seed; less those that were lost."""
+        keys = [_key(record) for record in self.of(arm)]
+        return [self._images[key] for key in keys if key in self._images]
+
+    def _write(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder {self.folder}: {error.strerror}; choose another --out") from error
+        arrays = {
+            f"{key}/{name}": getattr(images, name)
+            for key, images in sorted(self._images.items())
+            for name in ("row", "free_energy", "nll")
+        }
+        with atomic_write(self.arrays) as file:
+            np.savez_compressed(file, **arrays)
+        with atomic_write(self.lines) as file:
+            file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records).encode())
+
+
+def _key(record: Mapping[str, Any]) -> str:
+    return f"{record['config_hash']}/{record['seed']}"
+
+
+def _read(path: Path, record: Record) -> Images:
+    """The values that a test wrote, as narrow as they may be."""
+    try:
+        with np.load(path) as file:
+            row, free_energy, evidence = (file[key] for key in ("row", "free_energy", "log_evidence"))
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"cannot read {path} ({error}): remove the result beside it, and it is made again") from error
+    return Images(record["seed"], row.astype(np.int32), free_energy.astype(np.float32), (-evidence).astype(np.float32))
+
+
+def _images(path: Path) -> dict[str, Images]:
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as file:
+            keys = dict.fromkeys(name.rpartition("/")[0] for name in file.files)
+            values = {key: [file[f"{key}/{name}"] for name in ("row", "free_energy", "nll")] for key in keys}
+            return {key: Images(int(key.rpartition("/")[2]), *found) for key, found in values.items()}
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"cannot read {path} ({error}): remove it, or name another folder") from error

@@ -1,0 +1,94 @@
+"""Tables and the sentences between them, as Markdown and as plain text. Imports no torch."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowvi.experiments.run import atomic_write
+from flowvi.reports.comparison import markdown_line
+
+__all__ = ["Section", "Table", "write_page"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows below a head. The first `left` columns are words, set to the left; the others figures, to the right.
+
+    Example:
+        >>> table = Table(("flow", "KL"), [("planar", "4.5"), ("NICE", "12.0")])
+        >>> print(table.plain())
+        flow      KL
+        planar   4.5
+        NICE    12.0
+        >>> print(table.markdown().splitlines()[1])
+        | --- | ---: |
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        rule = ["---"] * self.left + ["---:"] * (len(self.head) - self.left)
+        return "\n".join(markdown_line(row) for row in (self.head, rule, *self.rows))
+
+    def plain(self) -> str:
+        """In columns."""
+        widths = [max(len(row[column]) for row in (self.head, *self.rows)) for column in range(len(self.head))]
+        return "\n".join(self._line(row, widths) for row in (self.head, *self.rows))
+
+    def _line(self, row: Sequence[str], widths: Sequence[int]) -> str:
+        cells = [
+            f"{cell:<{width}}" if column < self.left else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, and below it tables, lists (a tuple of lines) and paragraphs."""
+
+    title: str
+    parts: Sequence[Table | tuple[str, ...] | str]
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        return "\n\n".join([f"## {self.title}", *map(_markdown, self.parts)])
+
+    def plain(self) -> str:
+        """As plain text."""
+        return "\n\n".join([f"{self.title}\n{'=' * len(self.title)}", *map(_plain, self.parts)])
+
+
+def write_page(sections: Sequence[Section], stem: Path) -> list[Path]:
+    """Write sections to `stem` with the endings `.md` and `.txt`; returns both.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    texts = {".md": "\n\n".join(map(Section.markdown, sections)), ".txt": "\n\n\n".join(map(Section.plain, sections))}
+    for ending, text in texts.items():
+        with atomic_write(stem.with_suffix(ending)) as file:
+            file.write(f"{text}\n".encode())
+    return [stem.with_suffix(ending) for ending in texts]
+
+
+def _markdown(part: Table | tuple[str, ...] | str) -> str:
+    if isinstance(part, Table):
+        return part.markdown()
+    if isinstance(part, tuple):  # a line that is indented stands below the one before it
+        return "\n".join(f"{line[: len(line) - len(line.lstrip())]}- {line.lstrip()}" for line in part)
+    return part
+
+
+def _plain(part: Table | tuple[str, ...] | str) -> str:
+    if isinstance(part, Table):
+        return part.plain()
+    if isinstance(part, tuple):
+        return "\n".join(part)
+    return textwrap.fill(part.replace("*", ""), 100)

@@ -1,0 +1,211 @@
+"""Draw Figure 4 from its files: F, KL and −ln p(x) against K, ours and what was published for such data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
+from flowvi.experiments.arms.store import Store
+from flowvi.experiments.run import atomic_write
+from flowvi.reports.published import PAPER, REPRODUCTION, Source, published
+from flowvi.reports.table2 import printed, read, settings
+from flowvi.reports.table2 import write as write_tables
+from flowvi.reports.tables import finite
+
+__all__ = ["draw"]
+
+WIDTH, HEIGHT, DPI = 7.2, 2.8, 200
+INK, GREY, RULE = "#1c1c1c", "#6e6e6e", "#dddddd"
+TITLE, LABEL, SMALL = 8.0, 7.0, 6.0
+PANELS = {"free_energy": "(a)  F(x), nats", "kl": "(b)  KL(q‖p), nats", "nll": "(c)  −ln p(x), nats"}
+# Okabe and Ito's colours, which everybody can tell apart
+STYLES = {
+    "planar": ("#0072b2", "o"),
+    "nice": ("#d55e00", "s"),
+    "radial": ("#009e73", "^"),
+    "sylvester": ("#cc79a7", "v"),
+    "iaf": ("#56b4e9", "D"),
+}
+LINES = "planar", "nice"  # the paper's, along K
+START, SIZE = "h", 3.8
+DASHES = (0, (3, 2))
+_TITLES = {
+    "planar": "planar",
+    "nice": "NICE",
+    **{arm.name.partition("-")[0]: arm.title for arm in ARMS if arm.name in OTHERS},
+}
+
+
+class _Point(NamedTuple):
+    """A mean over seeds, and its bar."""
+
+    length: int
+    mean: float
+    low: float
+    high: float
+
+
+def draw(folder: Path) -> list[Path]:
+    """Draw what a folder's `figure4.jsonl` holds as `figure4.svg` and `figure4.png`, and write its tables beside them.
+
+    Bars go from the lowest seed to the highest; of a single seed they are ± one standard error over test images.
+
+    Returns:
+        The two pictures, then the tables.
+
+    Raises:
+        RunError: there are no results, or a file cannot be read or written.
+    """
+    store = read(folder)
+    figure = _figure(store)
+    return [*(_save(figure, folder / f"figure4.{kind}") for kind in ("svg", "png")), *write_tables(folder)]
+
+
+def _figure(store: Store) -> Figure:
+    figure = Figure((WIDTH, HEIGHT), dpi=DPI, facecolor="white")
+    panels = figure.subplots(1, len(PANELS))
+    figure.subplots_adjust(left=0.055, right=0.99, top=0.9, bottom=0.32, wspace=0.22)
+    source = _source(store)
+    for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
+        for flow in LINES:
+            _theirs(axes, source, flow, key)
+        for flow in _flows(store):
+            _ours(axes, store, flow, key)
+        _scales(axes, title, _lengths(store, source))
+    _legend(figure, store, source)
+    foot = _foot(store, source)
+    figure.text(0.5, 0.025, foot, ha="center", size=SMALL, color=GREY, linespacing=1.35)
+    return figure
+
+
+def _source(store: Store) -> Source | None:
+    """Whose figures may stand beside ours: that goes by the binarisation."""
+    kinds = {record.get("binarisation") for record in store.records}
+    return next((source for source in (PAPER, REPRODUCTION) if kinds <= set(source.binarisations)), None)
+
+
+def _flows(store: Store) -> list[str]:
+    found = {arm.partition("-")[0] for arm in printed(store)}
+    return [flow for flow in STYLES if flow in found]
+
+
+def _lengths(store: Store, source: Source | None) -> list[int]:
+    return [0, *LENGTHS] if source else sorted({int(arm.rpartition("-")[2]) for arm in printed(store)})
+
+
+def _ours(axes: Axes, store: Store, flow: str, key: str) -> None:
+    """A line from K = 0 along the paper's flows; a point for each other flow."""
+    colour, marker = STYLES[flow]
+    own = [arm for arm in printed(store) if arm.startswith(f"{flow}-")]
+    points = sorted(point for arm in own if (point := _point(store, arm, key)) is not None)
+    _bars_of(axes, points, colour)
+    start = _point(store, GAUSSIAN, key) if flow in LINES else None
+    line = [start, *points] if start else points
+    if flow in LINES:
+        axes.plot([p.length for p in line], [p.mean for p in line], color=colour, linewidth=1.2, zorder=3)
+    at, means = [p.length for p in points], [p.mean for p in points]
+    axes.plot(at, means, color=colour, marker=marker, markersize=SIZE, linestyle="none", zorder=4)
+    if start:  # where the lines begin is neither flow's
+        _bars_of(axes, [start], INK)
+        axes.plot([0], [start.mean], color=INK, marker=START, markersize=SIZE, zorder=5)
+
+
+def _bars_of(axes: Axes, points: Sequence[_Point], colour: str) -> None:
+    axes.vlines(
+        [p.length for p in points], [p.low for p in points], [p.high for p in points], color=colour, linewidth=1
+    )
+
+
+def _point(store: Store, arm: str, key: str) -> _Point | None:
+    found = [record for record in store.of(arm) if finite(record.get(key))]
+    if not found:
+        return None
+    values = [float(record[key]) for record in found]
+    error = float(found[0].get(f"{key}_se") or 0.0) if len(found) == 1 else 0.0
+    mean = fmean(values)
+    return _Point(int(arm.rpartition("-")[2]), mean, min(values) - error, max(values) + error)
+
+
+def _theirs(axes: Axes, source: Source | None, flow: str, key: str) -> None:
+    """What was published, hollow and dashed."""
+    if source is None:
+        return
+    colour, marker = STYLES[flow]
+    rows = [published(source, flow if length else "gaussian", length) for length in (0, *LENGTHS)]
+    points = [(row.length, getattr(row, key)) for row in rows if row is not None]
+    if len(points) < 2:  # it has none of this flow
+        return
+    at, values = zip(*points, strict=True)
+    axes.plot(at, values, color=colour, linewidth=0.8, linestyle=DASHES, zorder=2)
+    hollow: Any = {"markersize": SIZE, "markerfacecolor": "white", "markeredgewidth": 0.8, "linestyle": "none"}
+    axes.plot(at[1:], values[1:], color=colour, marker=marker, zorder=2, **hollow)
+    axes.plot(at[:1], values[:1], color=INK, marker=START, zorder=2, **hollow)
+
+
+def _scales(axes: Axes, title: str, lengths: Sequence[int]) -> None:
+    axes.set_title(title, size=TITLE, color=INK, loc="left", pad=5)
+    axes.set_xticks(lengths)
+    axes.set_xlim(min(lengths) - 4, max(lengths) + 4)
+    axes.set_xlabel("layers K", size=LABEL, color=INK, labelpad=2)
+    axes.tick_params(labelsize=SMALL, length=2, color=GREY, labelcolor=INK)
+    axes.grid(axis="y", color=RULE, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.margins(y=0.08)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set(color=GREY, linewidth=0.6)
+
+
+def _legend(figure: Figure, store: Store, source: Source | None) -> None:
+    """Colours and markers are flows; filled are ours, hollow the published."""
+    shown = {*_flows(store), *(flow for flow in LINES if source and published(source, flow, LENGTHS[0]))}
+    flows = [flow for flow in STYLES if flow in shown]
+    handles = [_handle(INK, START, "no flow (K = 0)", "none")] if store.of(GAUSSIAN) else []
+    handles += [_handle(*STYLES[flow], _TITLES[flow], "-" if flow in LINES else "none") for flow in flows]
+    handles.append(_handle(GREY, START, "ours", "-"))
+    if source:
+        handles.append(_handle(GREY, START, source.label, DASHES, hollow=True))
+    figure.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=len(handles), fontsize=SMALL,
+        frameon=False, handlelength=2.2, columnspacing=1.3, handletextpad=0.5,
+    )  # fmt: skip
+
+
+def _handle(colour: str, marker: str, label: str, line: Any, *, hollow: bool = False) -> Line2D:
+    return Line2D(
+        [], [], color=colour, marker=marker, markersize=SIZE, linewidth=0.8 if hollow else 1.2, linestyle=line,
+        markerfacecolor="white" if hollow else colour, markeredgewidth=0.8, label=label,
+    )  # fmt: skip
+
+
+def _foot(store: Store, source: Source | None) -> str:
+    """How ours were made and what the bars are; how exact the others are."""
+    lines = [f"Ours: {settings(store.records)}"]
+    seeds = {len(store.of(arm)) for arm in printed(store)}
+    count = " or ".join(map(str, sorted(seeds)))
+    many = f"Means of {count} seeds, bars from the lowest to the highest"
+    many += " (of one seed: ± one standard error)" if 1 in seeds else ""
+    words = "One seed, bars ± one standard error over test images" if seeds == {1} else many
+    if source and source.from_plot:
+        words += f". {source.label}: F and KL read off its figure"
+    return "\n".join([*lines, words])
+
+
+def _save(figure: Figure, out: Path) -> Path:
+    """Draw first, write then; the same figure is the same bytes."""
+    drawn, kind = io.BytesIO(), out.suffix[1:]
+    with rc_context({"svg.hashsalt": "flowvi", "svg.fonttype": "path"}):
+        figure.savefig(drawn, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+    with atomic_write(out) as file:
+        file.write(drawn.getvalue())
+    return out

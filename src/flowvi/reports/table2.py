@@ -1,0 +1,153 @@
+"""Table 2 of the paper from the results of Figure 4's grid, with costs and claims. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from flowvi.errors import RunError
+from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
+from flowvi.experiments.arms.headline import is_headline
+from flowvi.experiments.arms.store import Store
+from flowvi.reports.claims import CLAIMS, difference_words, judge
+from flowvi.reports.columns import Section, Table, write_page
+from flowvi.reports.comparison import duration, mean_words, seeds_words
+from flowvi.reports.paired import ENOUGH_SEEDS, Difference, difference
+from flowvi.reports.published import PAPER, QUOTED, REPRODUCTION, Source, published
+from flowvi.reports.tables import ABSENT, finite, number
+
+__all__ = ["costs", "figures", "printed", "read", "settings", "write"]
+
+_TITLES = {arm.name: arm.title for arm in ARMS}
+_ORDER = (GAUSSIAN, *(f"{flow}-{length}" for flow in ("planar", "nice") for length in LENGTHS), *OTHERS)
+_AGAINST = "planar-10", "planar-80"
+
+
+def read(folder: Path) -> Store:
+    """The results of Figure 4's grid in a folder.
+
+    Raises:
+        RunError: there are none, or they cannot be read.
+    """
+    store = Store(folder, "figure4")
+    if not store.records:
+        raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce figure4` first")
+    return store
+
+
+def write(folder: Path) -> list[Path]:
+    """Write what a folder's results say as `table2.md` and `table2.txt` beside them.
+
+    Raises:
+        RunError: there are no results, or a file cannot be read or written.
+    """
+    store = read(folder)
+    sections = [
+        Section("Figure 4 and Table 2", [figures(store), *_notes(store)]),
+        Section("Cost, at equal updates", [costs(store), _COST_NOTE]),
+        Section("Claims", [_claims(store), _CLAIM_NOTE]),
+    ]
+    return write_page(sections, folder / "table2")
+
+
+def printed(store: Store) -> list[str]:
+    """The arms that there are results of, in the order of the tables."""
+    return [arm for arm in _ORDER if store.of(arm)]
+
+
+def figures(store: Store) -> Table:
+    """F, KL and −ln p(x) of each arm, beside the paper's and the earlier reproduction's."""
+    head = "posterior", "F(x)", "KL", "−ln p(x)", "seeds", "paper: F / KL / −ln p", "earlier: F / KL / −ln p"
+    rows = []
+    for arm in printed(store):
+        group = store.of(arm)
+        ours = (mean_words(group, key) for key in ("free_energy", "kl", "nll"))
+        theirs = (_published(source, arm) for source in (PAPER, REPRODUCTION))
+        rows.append((_TITLES[arm], *ours, seeds_words(group), *theirs))
+    for row in QUOTED:
+        rows.append((row.model, *[ABSENT] * 4, f"{row.nll:.2f}", ABSENT))
+    return Table(head, rows)
+
+
+def costs(store: Store) -> Table:
+    """What each arm costs, and how it stands against planar flows, image by image."""
+    head = ["posterior", "−ln p(x)", "training", "parameters", *(f"− {_TITLES[arm]}" for arm in _AGAINST)]
+    rows = []
+    for arm in printed(store):
+        group = store.of(arm)
+        seconds = [record["train_seconds"] for record in group if finite(record.get("train_seconds"))]
+        against = (ABSENT if arm == other else difference_words(_compare(store, arm, other)) for other in _AGAINST)
+        nll, count = mean_words(group, "nll"), number(group[0].get("parameter_count"), 0)
+        rows.append((_TITLES[arm], nll, duration(fmean(seconds)) if seconds else ABSENT, count, *against))
+    return Table(head, rows)
+
+
+def settings(records: Sequence[dict[str, Any]]) -> str:
+    """How the results were made, in a sentence."""
+    first = records[0]
+    given = " ".join(f"{key}={value}" for key, value in (first.get("overrides") or {}).items())
+    words = [f"{first['budget']} budget" + (f", {given}" if given else "")]
+    for key, text in _SETTINGS:
+        values = sorted({record[key] for record in records if record.get(key) is not None}, key=str)
+        words.append(text.format(" or ".join(number(v, 0) if isinstance(v, int) else str(v) for v in values) or ABSENT))
+    return ", ".join(words)
+
+
+_SETTINGS = (
+    ("protocol", "{} protocol"),
+    ("updates", "{} updates"),
+    ("binarisation", "{} binarisation"),
+    ("train_images", "{} training images"),
+    ("images", "{} test images"),
+    ("samples", "S = {} importance samples"),
+)
+
+_COST_NOTE = (
+    "Training is the wall time of a run, mean over seeds, whatever else ran on the machine beside it. The last columns "
+    "are paired differences of −ln p(x), in nats: below 0 is better than the planar flow."
+)
+_CLAIM_NOTE = (
+    "Each difference is paired image by image, and seed by seed where both sides have the same seeds. In brackets: its "
+    "95 % interval, images and seeds as independent sources, the seeds by Student's t. A claim is confirmed where all "
+    "of its intervals lie below 0, refuted where one lies above, and judged only "
+    f"with {ENOUGH_SEEDS} seeds or more on both sides; ± is the standard error over images alone."
+)
+
+
+def _notes(store: Store) -> list[str]:
+    """What a reader must know of the figures."""
+    names = {record.get("binarisation") for record in store.records}
+    notes = [
+        f"In nats: {settings(store.records)}. Mean over seeds ± standard error over test images; s.d. is that of "
+        "−ln p(x) over seeds. Importance sampling is biased: −ln p(x) up, and KL with it down.",
+        f"{PAPER.note} The last rows are quoted there.",
+        REPRODUCTION.note,
+    ]
+    if names != {"threshold"}:
+        notes[-1] += " A thresholded image has far less entropy, so its figures are not to be compared with ours here."
+    headline = "are" if is_headline(store.records) else "are not"
+    notes.append(f"These runs {headline} the headline runs of results/headline.json.")
+    return notes
+
+
+def _published(source: Source, arm: str) -> str:
+    flow, _, length = arm.partition("-")
+    row = published(source, flow, int(length))
+    if row is None:
+        return ABSENT
+    approximate = {key: "≈ " for key in source.from_plot}
+    parts = (("free_energy", row.free_energy), ("kl", row.kl), ("nll", row.nll))
+    return " / ".join(f"{approximate.get(key, '')}{value}" for key, value in parts)
+
+
+def _claims(store: Store) -> tuple[str, ...]:
+    def compare(ours: str, theirs: str, figure: str) -> Difference | None:
+        return _compare(store, ours, theirs, figure)
+
+    return tuple(line for claim in CLAIMS for line in judge(claim, compare).lines())
+
+
+def _compare(store: Store, ours: str, theirs: str, figure: str = "nll") -> Difference | None:
+    return difference(store.images(ours), store.images(theirs), figure)

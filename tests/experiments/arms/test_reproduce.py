@@ -1,0 +1,149 @@
+"""A comparison run by the sweep: gathered, not done again, grown by a seed, its failures told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowvi.errors import ConfigError, NonFiniteError, RunError
+from flowvi.experiments import evaluate
+from flowvi.experiments.arms import reproduce
+from flowvi.experiments.arms.arm import Arm, Budget
+from flowvi.experiments.arms.reproduce import ablations, compare, figure4
+from flowvi.experiments.arms.store import Images, Store
+from flowvi.experiments.run import Run
+from flowvi.experiments.sweeps.grid import Job
+from flowvi.experiments.sweeps.jobs import Outcome, standing
+from flowvi.experiments.train import train_run
+from flowvi.reports.paired import difference
+
+Settings = dict[str, Any]
+
+
+@pytest.fixture
+def budget(tiny: Settings) -> Budget:
+    settings = {key: value for key, value in tiny.items() if key != "flow.length"}
+    return Budget("", (0,), settings, samples=5, images=20)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs run in this process, which starts none: the sweep's own tests are elsewhere."""
+
+    def run(todo: Sequence[Job], *, jobs: int, retry: bool) -> list[Outcome]:
+        assert retry
+        return [standing(job) or done(job) for job in todo]
+
+    def done(job: Job) -> Outcome:
+        made = Run.create(job.folder, job.run.config)
+        try:
+            train_run(made)
+        except NonFiniteError as error:
+            return Outcome(job, "failed", message=str(error))
+        return Outcome(job, "done", result=evaluate.test(made, samples=job.samples, images=job.images))
+
+    monkeypatch.setattr(reproduce, "sweep_jobs", run)
+
+
+ARMS = [
+    Arm("gaussian-0", "no flow", "dlgm.dc.mnist"),
+    Arm("planar-2", "planar", "dlgm.nf10.mnist", {"flow.length": 2}),
+    Arm("again", "planar again", "dlgm.nf10.mnist", {"flow.length": 2}),
+]
+
+
+@pytest.mark.usefixtures("here")
+def test_results_are_gathered_and_a_comparison_grows(budget: Budget, tmp_path: Path) -> None:
+    out, said = tmp_path / "out", list[str]()
+    assert compare("tiny", ARMS, ("short", budget), out, 2, said.append)
+    assert said == ["2 jobs, 0 of them done before"]
+    store = Store(out, "tiny")
+    assert [record["arms"] for record in store.records] == [["gaussian-0"], ["planar-2", "again"]]
+    (record,), (images,) = store.of("again"), store.images("again")
+    assert (record["budget"], record["overrides"], record["samples"], record["images"]) == ("short", {}, 5, 20)
+    assert len(images.row) == 20
+    assert images.nll.mean() == pytest.approx(record["nll"], rel=1e-5)
+    assert images.free_energy.mean() == pytest.approx(record["free_energy"], rel=1e-5)
+    found = difference(store.images("planar-2"), store.images("gaussian-0"), "nll")
+    assert found is not None and found.mean == pytest.approx(record["nll"] - store.of("gaussian-0")[0]["nll"], rel=1e-4)
+
+    before = (out / "tiny.jsonl").read_bytes(), (out / "tiny.npz").read_bytes()
+    said.clear()
+    assert compare("tiny", ARMS, ("short", budget), out, 2, said.append)
+    assert said == ["2 jobs, 2 of them done before"]
+    assert ((out / "tiny.jsonl").read_bytes(), (out / "tiny.npz").read_bytes()) == before
+
+    assert compare("tiny", ARMS[:1], ("short", budget), out, 2, said.append, {"seed": "0,1"})
+    assert [record["seed"] for record in Store(out, "tiny").of("gaussian-0")] == [0, 1]
+    assert [images.seed for images in Store(out, "tiny").images("gaussian-0")] == [0, 1]
+    assert len(Store(out, "tiny").of("planar-2")) == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_a_failed_job_is_told_and_the_others_are_on_file(
+    budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Arm("broken", "broken", "dlgm.dc.mnist", {"model.encoder": "broken_networks:NaNLoss"})
+    said: list[str] = []
+    assert not compare("tiny", [ARMS[0], broken], ("short", budget), tmp_path, 2, said.append)
+    assert said[1].startswith("failed: broken, seed 0: update 6: loss")
+    assert [record["arms"] for record in Store(tmp_path, "tiny").records] == [["gaussian-0"]]
+    monkeypatch.setenv("BREAKS_AT", "1000")
+    assert compare("tiny", [ARMS[0], broken], ("short", budget), tmp_path, 2)
+    assert len(Store(tmp_path, "tiny").records) == 2
+
+
+def result(path: Path, config_hash: str, seed: int, *arms: str, budget: str = "short") -> tuple[dict[str, Any], Path]:
+    np.savez(path, row=np.arange(3), free_energy=np.ones(3), log_evidence=-np.zeros(3))
+    about = {"config_hash": config_hash, "seed": seed, "arms": list(arms), "budget": budget, "overrides": {}}
+    return {**about, "free_energy": 1.0, "nll": 0.0}, path
+
+
+def test_a_result_of_another_config_gives_way(tmp_path: Path) -> None:
+    store, file = Store(tmp_path, "x"), tmp_path / "images.npz"
+    store.add([result(file, "a", 0, "one"), result(file, "a", 1, "one"), result(file, "b", 0, "two")])
+    store.add([result(file, "c", 0, "one")])
+    again = Store(tmp_path, "x")
+    assert [(record["config_hash"], record["seed"]) for record in again.records] == [("b", 0), ("c", 0)]
+    assert [type(images) for images in again.images("one")] == [Images]
+
+
+def test_budgets_and_overrides_are_never_mixed(tmp_path: Path) -> None:
+    store = Store(tmp_path, "figure4")
+    store.add([result(tmp_path / "images.npz", "a", 0, "gaussian-0")])
+    with pytest.raises(RunError, match=r"figure4.jsonl holds results of --budget short: choose another --out"):
+        figure4("smoke", tmp_path, 1)
+    with pytest.raises(RunError, match=r"holds results of --budget short: choose another --out"):
+        figure4("short", tmp_path, 1, settings={"training.batch": [50]})
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "figure4.jsonl").write_text(json.dumps({"nll": 1.0}) + "\n")
+    with pytest.raises(RunError, match=r"holds what is no result of figure4: remove it, or choose another --out"):
+        figure4("smoke", tmp_path, 1)
+
+
+@pytest.mark.parametrize("run", [figure4, ablations])
+def test_another_budget_is_refused(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"budget cannot be 'huge': it takes one of smoke, short"):
+        run("huge", tmp_path, 1)
+
+
+@pytest.mark.usefixtures("here")
+def test_results_are_kept_where_the_sweep_is_stopped(
+    budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare("first", ARMS[:1], ("short", budget), tmp_path, 1)
+
+    def stopped(*todo: Any, **settings: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "sweep_jobs", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compare("second", ARMS, ("short", budget), tmp_path, 1)
+    assert [record["arms"] for record in Store(tmp_path, "second").records] == [["gaussian-0"]]
