@@ -78,7 +78,7 @@ def test_results_are_gathered_and_a_comparison_grows(budget: Budget, tmp_path: P
     assert said == ["2 jobs, 2 of them done before"]
     assert ((out / "tiny.jsonl").read_bytes(), (out / "tiny.npz").read_bytes()) == before
 
-    assert compare("tiny", ARMS[:1], ("short", budget), out, 2, said.append, {"seed": "0,1"})
+    assert compare("tiny", ARMS[:1], ("short", budget), out, 2, said.append, {"seed": [0, 1]})
     assert [record["seed"] for record in Store(out, "tiny").of("gaussian-0")] == [0, 1]
     assert [images.seed for images in Store(out, "tiny").images("gaussian-0")] == [0, 1]
     assert len(Store(out, "tiny").of("planar-2")) == 1
