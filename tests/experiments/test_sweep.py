@@ -410,7 +410,11 @@ def test_whatever_goes_wrong_is_one_line(small: Settings, monkeypatch: pytest.Mo
     assert worker.work(str(job.folder), 1) == ("failed", "ZeroDivisionError: one; two")
     assert failure(job.folder) == "ZeroDivisionError: one; two"
     assert "Traceback" in log_file(job.folder).read_text()
-    monkeypatch.setattr("flowvi.experiments.train.train_run", lambda run: signal.raise_signal(signal.SIGINT))
+
+    def stop(run: Run) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flowvi.experiments.train.train_run", stop)
     assert worker.work(str(job.folder), 1) == ("stopped", "asked to stop")
 
 
