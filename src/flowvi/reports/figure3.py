@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median_low
@@ -11,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -24,7 +22,7 @@ from flowvi.experiments.figure3.cells import FLOWS
 from flowvi.experiments.figure3.energies import ENERGIES
 from flowvi.experiments.figure3.quadrature import midpoints
 from flowvi.experiments.figure3.store import Record, Store
-from flowvi.experiments.run import atomic_write
+from flowvi.reports.pictures import save
 
 __all__ = ["draw"]
 
@@ -69,7 +67,7 @@ def draw(folder: Path) -> list[Path]:
     if not store.records:
         raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce figure3` first")
     figure = _figure(store)
-    return [_save(figure, folder / f"figure3.{kind}") for kind in ("svg", "png")]
+    return [save(figure, folder / f"figure3.{kind}") for kind in ("svg", "png")]
 
 
 def _figure(store: Store) -> Figure:
@@ -235,13 +233,3 @@ def _legend(page: _Page, records: Sequence[Record]) -> None:
         columnspacing=1.2,
         labelspacing=0.3,
     )
-
-
-def _save(figure: Figure, out: Path) -> Path:
-    """Draw first, write then; the same figure is the same bytes."""
-    drawn, kind = io.BytesIO(), out.suffix[1:]
-    with rc_context({"svg.hashsalt": "flowvi", "svg.fonttype": "path"}):
-        figure.savefig(drawn, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-    with atomic_write(out) as file:
-        file.write(drawn.getvalue())
-    return out

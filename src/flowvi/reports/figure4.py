@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
 from flowvi.experiments.arms.store import Store
-from flowvi.experiments.run import atomic_write
+from flowvi.reports.pictures import save
 from flowvi.reports.published import PAPER, REPRODUCTION, Source, published
 from flowvi.reports.table2 import printed, read, settings
 from flowvi.reports.table2 import write as write_tables
@@ -67,7 +65,7 @@ def draw(folder: Path) -> list[Path]:
     """
     store = read(folder)
     figure = _figure(store)
-    return [*(_save(figure, folder / f"figure4.{kind}") for kind in ("svg", "png")), *write_tables(folder)]
+    return [*(save(figure, folder / f"figure4.{kind}") for kind in ("svg", "png")), *write_tables(folder)]
 
 
 def _figure(store: Store) -> Figure:
@@ -199,13 +197,3 @@ def _foot(store: Store, source: Source | None) -> str:
     if source and source.from_plot:
         words += f". {source.label}: F and KL read off its figure"
     return "\n".join([*lines, words])
-
-
-def _save(figure: Figure, out: Path) -> Path:
-    """Draw first, write then; the same figure is the same bytes."""
-    drawn, kind = io.BytesIO(), out.suffix[1:]
-    with rc_context({"svg.hashsalt": "flowvi", "svg.fonttype": "path"}):
-        figure.savefig(drawn, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-    with atomic_write(out) as file:
-        file.write(drawn.getvalue())
-    return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import textwrap
@@ -13,18 +12,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from flowvi.data import Dataset, epoch_order
-from flowvi.errors import ConfigError, DataError, RunError
+from flowvi.errors import ConfigError, DataError
 from flowvi.experiments.assembly import load_data
 from flowvi.experiments.config import Config
 from flowvi.experiments.load import load
-from flowvi.experiments.run import as_run, atomic_write
+from flowvi.experiments.run import as_run
 from flowvi.models import DLGM
+from flowvi.reports.pictures import save
 
 __all__ = ["draw"]
 
@@ -83,7 +82,7 @@ def draw(run_folder: str | os.PathLike[str], out: str | os.PathLike[str], seed: 
         dataset = load_data(run.config, torch.device("cpu"))
         torch.manual_seed(seed)
         blocks = _blocks(model, dataset, seed)
-    _save(_picture(blocks, _caption(run.config, dataset)), out)
+    save(_picture(blocks, _caption(run.config, dataset)), out)
     return out
 
 
@@ -190,17 +189,3 @@ def _sheet(images: npt.NDArray[np.float64], scale: int) -> npt.NDArray[np.float6
     rows = tiles.reshape(count // COLUMNS, COLUMNS, high, wide, channels).swapaxes(1, 2)
     sheet: npt.NDArray[np.float64] = rows.reshape(count // COLUMNS * high, COLUMNS * wide, channels)
     return sheet[:-GAP, :-GAP]
-
-
-def _save(figure: Figure, out: Path) -> None:
-    """Draw first, write then; the same picture is the same bytes."""
-    drawn = io.BytesIO()
-    kind = out.suffix.lower()[1:]
-    with rc_context({"svg.hashsalt": "flowvi", "svg.fonttype": "path"}):
-        figure.savefig(drawn, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the folder {out.parent}: {error.strerror}; name another file") from error
-    with atomic_write(out) as file:
-        file.write(drawn.getvalue())
