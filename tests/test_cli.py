@@ -22,6 +22,7 @@ from flowvi.errors import CheckpointError, ConfigError, InterruptedRun, RunError
 from flowvi.experiments.config import resolve
 from flowvi.experiments.figure3.cells import BUDGETS as FIGURE3_BUDGETS
 from flowvi.experiments.presets import PRESETS
+from flowvi.reports.columns import Picture, Section
 from flowvi.reports.reproductions import REPRODUCTIONS, load
 
 PRESET = "dlgm.nf10.mnist"
@@ -217,15 +218,19 @@ def test_help_lists_the_commands() -> None:
 
 
 def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: list[Any], stub: Stub) -> None:
+    def sections(folder: Path) -> list[Section]:
+        folder.mkdir(parents=True, exist_ok=True)
+        return []
+
     stub("flowvi.experiments.results", collect=lambda folders, out: len(folders))
     stub("flowvi.reports.samples", draw=lambda folder, out: None)
     stub("flowvi.reports.export", export=lambda folder, out: None)
     stub("flowvi.experiments.figure3.reproduce", reproduce=lambda *words: None)
-    stub("flowvi.reports.figure3", draw=lambda folder: [])
+    stub("flowvi.reports.figure3", sections=sections)
     stub("flowvi.experiments.arms.reproduce", figure4=lambda *words: True)
-    stub("flowvi.reports.table2", write=lambda folder: [])
+    stub("flowvi.reports.table2", sections=sections)
     stub("flowvi.experiments.cifar10", reproduce=lambda *words: None)
-    stub("flowvi.reports.cifar10", write=lambda folder: [])
+    stub("flowvi.reports.cifar10", sections=sections)
     make_run("runs/dlgm.nf10.mnist/0")
     make_run("runs/dlgm.nf10.mnist,flow.length=40/3")
     for command in COMMANDS:
@@ -514,15 +519,22 @@ def test_reproduce(stub: Stub) -> None:
     def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None], overrides: dict[str, Any]) -> None:
         assert overrides == {}
         calls.append((budget, out, jobs))
+        out.mkdir(parents=True, exist_ok=True)
         say("a cell is done")
 
     stub("flowvi.experiments.figure3.reproduce", reproduce=reproduce)
-    stub("flowvi.reports.figure3", draw=lambda folder: [folder / "figure3.svg"])
+    stub("flowvi.reports.figure3", sections=lambda folder: [Section("Figure 3", [Picture("figure3", "densities")])])
     result = invoke("reproduce", "figure3", "--budget", "smoke", "--jobs", "3")
     assert result.stdout.splitlines() == [
         "reproduce figure3, smoke budget: runs/figure3/smoke",
         "a cell is done",
-        "svg: runs/figure3/smoke/figure3.svg",
+        "",
+        "Figure 3",
+        "========",
+        "",
+        "(figure3.svg: densities)",
+        "",
+        *(f"{kind}: runs/figure3/smoke/figure3.{kind}" for kind in ("svg", "png", "md", "txt")),
     ]
     assert invoke("reproduce", "figure3", "--out", "results").exit_code == 0
     assert calls[0] == ("smoke", Path("runs/figure3/smoke"), 3)
@@ -530,21 +542,23 @@ def test_reproduce(stub: Stub) -> None:
     assert 1 <= calls[1][2] <= 8
 
 
-def test_reproduce_hands_settings_on_shares_a_folder_and_prints_texts(stub: Stub, tmp_path: Path) -> None:
+def test_reproduce_hands_settings_on_shares_a_folder_and_prints_texts(stub: Stub) -> None:
     calls: list[Any] = []
-    text = tmp_path / "table2.txt"
-    text.write_text("confirmed: a claim\n")
+    Path("runs/figure4/short").mkdir(parents=True)
     stub("flowvi.experiments.arms.reproduce", figure4=lambda *words: calls.append(words) or len(calls) == 1)
-    stub("flowvi.reports.table2", write=lambda folder: [tmp_path / "table2.md", text])
+    stub("flowvi.reports.table2", sections=lambda folder: [Section("Claims", [("confirmed: a claim",)])])
     result = invoke("reproduce", "table2", "training.updates=30", "seed=0,1", "-b", "short")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "reproduce table2, short budget: runs/figure4/short",
         "",
+        "Claims",
+        "======",
+        "",
         "confirmed: a claim",
         "",
-        f"md: {tmp_path / 'table2.md'}",
-        f"txt: {text}",
+        "md: runs/figure4/short/table2.md",
+        "txt: runs/figure4/short/table2.txt",
     ]
     ((budget, out, _, _, axes),) = calls
     assert (budget, out, axes) == ("short", Path("runs/figure4/short"), {"training.updates": [30], "seed": [0, 1]})
@@ -563,7 +577,7 @@ def test_reproduce_lists_what_there_is() -> None:
 
 def test_reproductions_name_functions_that_exist() -> None:
     for entry in REPRODUCTIONS.values():
-        assert callable(load(entry.run)) and callable(load(entry.show))
+        assert callable(load(entry.run)) and callable(load(entry.sections))
     assert set(REPRODUCTIONS["figure3"].budgets) == set(FIGURE3_BUDGETS)
 
 

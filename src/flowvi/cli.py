@@ -402,6 +402,7 @@ def reproduce(
     Without a name it lists what there is. What is on file in the folder already is not done again: after Ctrl-C
     the same command goes on. Models on MNIST are trained in the run folders of `flowvi train`; the folder has results.
     """
+    from flowvi.reports.columns import write_page
     from flowvi.reports.reproductions import REPRODUCTIONS, load
 
     if name is None:
@@ -422,7 +423,7 @@ def reproduce(
     folder = out or runs_root() / (entry.of or name) / budget
     typer.echo(f"reproduce {name}, {budget} budget: {folder}")
     complete = load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo, axes)
-    shown = load(entry.show)(folder)
+    shown = write_page(load(entry.sections)(folder), folder / name)
     for path in shown:
         if path.suffix == ".txt":
             typer.echo(f"\n{path.read_text(encoding='utf-8')}")

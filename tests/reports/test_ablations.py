@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flowvi.errors import RunError
-from flowvi.reports.ablations import write
+from flowvi.reports.ablations import sections
+from flowvi.reports.columns import write_page
 
 Make = Callable[..., Path]
 FIGURES = {
@@ -18,12 +19,16 @@ FIGURES = {
 }
 
 
+def publish(folder: Path) -> list[Path]:
+    return write_page(sections(folder), folder / "ablations")
+
+
 def lines(text: str, start: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if line.startswith(start)]
 
 
 def test_arms_and_their_differences(make_results: Make) -> None:
-    markdown, plain = write(make_results("ablations", FIGURES))
+    markdown, plain = publish(make_results("ablations", FIGURES))
     text = plain.read_text()
     assert "Must the inference network give the flow's parameters?" in text
     assert lines(text, "static") == ["static K = 10 97.50 ± 0.24 6.50 ± 0.02 91.00 ± 0.23 3, s.d. 0.10 1,000"]
@@ -40,7 +45,7 @@ def test_arms_and_their_differences(make_results: Make) -> None:
 
 
 def test_with_few_seeds_a_difference_has_the_images_error_alone(make_results: Make) -> None:
-    _, plain = write(make_results("ablations", FIGURES, seeds=2))
+    _, plain = publish(make_results("ablations", FIGURES, seeds=2))
     assert lines(plain.read_text(), "parameters  static − amortised") == [
         "parameters static − amortised K = 10 2.50 ± 0.00 1.00 ± 0.00"
     ]
@@ -48,4 +53,4 @@ def test_with_few_seeds_a_difference_has_the_images_error_alone(make_results: Ma
 
 def test_nothing_yet(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there are no results in .*: run `flowvi reproduce ablations` first"):
-        write(tmp_path)
+        sections(tmp_path)

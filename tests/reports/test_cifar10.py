@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowvi.errors import RunError
-from flowvi.reports.cifar10 import cifar10_markdown, write
+from flowvi.reports.cifar10 import sections, table
 
 Record = dict[str, Any]
 
@@ -27,27 +27,31 @@ def ours(record: Record) -> list[Record]:
 
 
 def test_the_table(ours: list[Record]) -> None:
-    header, _, none, two, _, notes = cifar10_markdown(reversed(ours)).splitlines()
+    header, _, none, two = table(list(reversed(ours))).markdown().splitlines()
     assert header.startswith("| posterior | paper: −ln p(x) | paper: gain | −ln p(x) | gain |")
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (none, two)]
     assert cells[0][1:5] == ["−293.7", "–", "−290.5 ± 0.2", "–"]
     assert cells[1][:5] == ["planar flow, K = 2", "−308.6", "14.9", "−301.5 ± 0.2", "11.0 ± 0.5"]
     assert cells[1][7] == "2, s.d. 2.1"
-    assert "**Ours saw a subset of CIFAR-10: some of all images.**" in notes and "761 test patches" in notes
 
 
-def test_nothing_is_said_of_a_subset_where_there_is_none(ours: list[Record]) -> None:
-    assert "subset" not in cifar10_markdown([{**record, "subset": None} for record in ours])
+def notes(records: list[Record], folder: Path) -> str:
+    (folder / "cifar10.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (section,) = sections(folder)
+    return " ".join(part for part in section.parts if isinstance(part, str))
+
+
+def test_the_notes_say_that_it_is_a_subset(ours: list[Record], tmp_path: Path) -> None:
+    text = notes(ours, tmp_path)
+    assert "**Ours saw a subset of CIFAR-10: some of all images.**" in text and "761 test patches" in text
+    assert "subset" not in notes([{**record, "subset": None} for record in ours], tmp_path)
 
 
 def test_a_length_that_the_paper_does_not_have(ours: list[Record]) -> None:
-    row = cifar10_markdown([{**ours[1], "length": 3}]).splitlines()[2]
+    row = table([{**ours[1], "length": 3}]).markdown().splitlines()[2]
     assert row.startswith("| planar flow, K = 3 | – | – | −300.0")
 
 
-def test_write(ours: list[Record], tmp_path: Path) -> None:
+def test_nothing_yet(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="run `flowvi reproduce cifar10` first"):
-        write(tmp_path)
-    (tmp_path / "cifar10.jsonl").write_text("".join(json.dumps(record) + "\n" for record in ours))
-    (file,) = write(tmp_path)
-    assert file.read_text(encoding="utf-8") == f"{cifar10_markdown(ours)}\n"
+        sections(tmp_path)

@@ -10,9 +10,11 @@ import pytest
 from matplotlib.image import imread
 
 from flowvi.errors import RunError
-from flowvi.reports.figure4 import _source, draw
+from flowvi.reports.columns import write_page
+from flowvi.reports.figure4 import _source, sections
 from flowvi.reports.published import REPRODUCTION
-from flowvi.reports.table2 import read, write
+from flowvi.reports.table2 import read
+from flowvi.reports.table2 import sections as tables
 
 FIGURES = {
     "gaussian-0": (98.4, 92.6),
@@ -32,10 +34,18 @@ FIGURES = {
 Make = Callable[..., Path]
 
 
+def draw(folder: Path) -> list[Path]:
+    return write_page(sections(folder), folder / "figure4")
+
+
+def write(folder: Path) -> list[Path]:
+    return write_page(tables(folder), folder / "table2")
+
+
 def test_the_figure_is_drawn_and_is_the_same_again(make_results: Make) -> None:
     folder = make_results("figure4", FIGURES)
     files = draw(folder)
-    assert [path.name for path in files] == ["figure4.svg", "figure4.png", "table2.md", "table2.txt"]
+    assert [path.name for path in files] == ["figure4.svg", "figure4.png", "figure4.md", "figure4.txt"]
     first = [path.read_bytes() for path in files]
     assert [path.read_bytes() for path in draw(folder)] == first
     ElementTree.parse(files[0])
@@ -92,4 +102,4 @@ def test_claims_are_computed(make_results: Make) -> None:
 
 def test_nothing_yet(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there are no results in .*: run `flowvi reproduce figure4` first"):
-        draw(tmp_path)
+        sections(tmp_path)

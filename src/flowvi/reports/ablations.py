@@ -8,13 +8,13 @@ from flowvi.errors import RunError
 from flowvi.experiments.arms.ablations import ABLATIONS, Ablation
 from flowvi.experiments.arms.store import Store
 from flowvi.reports.claims import difference_words
-from flowvi.reports.columns import Section, Table, write_page
+from flowvi.reports.columns import Section, Table
 from flowvi.reports.comparison import mean_words, seeds_words
 from flowvi.reports.paired import Difference, difference
 from flowvi.reports.table2 import settings
 from flowvi.reports.tables import ABSENT, number
 
-__all__ = ["contrasts", "figures", "write"]
+__all__ = ["contrasts", "figures", "sections"]
 
 _NOTE = (
     "Paired image by image, and seed by seed where both sides have the same seeds; below 0, the level named is better. "
@@ -27,17 +27,16 @@ _OTHER_IMAGES = (
 )
 
 
-def write(folder: Path) -> list[Path]:
-    """Write what a folder's results say as `ablations.md` and `ablations.txt` beside them.
+def sections(folder: Path) -> list[Section]:
+    """What a folder's `ablations.jsonl` says, a section for each question.
 
     Raises:
-        RunError: there are no results, or a file cannot be read or written.
+        RunError: there are no results, or they cannot be read.
     """
     store = Store(folder, "ablations")
     if not store.records:
         raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce ablations` first")
-    sections = [_section(each, store) for each in ABLATIONS]
-    return write_page(sections, folder / "ablations")
+    return [_section(each, store) for each in ABLATIONS]
 
 
 def _section(ablation: Ablation, store: Store) -> Section:

@@ -9,12 +9,11 @@ from typing import Any
 
 from flowvi.errors import RunError
 from flowvi.experiments.lines import read_lines
-from flowvi.experiments.run import atomic_write
-from flowvi.reports.comparison import markdown_line
+from flowvi.reports.columns import Section, Table
 from flowvi.reports.published import CIFAR10_NLL
 from flowvi.reports.tables import ABSENT, Record, number, or_absent, posterior
 
-__all__ = ["cifar10_markdown", "write"]
+__all__ = ["sections", "table"]
 
 _HEADER = (
     "posterior",
@@ -29,38 +28,33 @@ _HEADER = (
 )
 
 
-def write(folder: Path) -> list[Path]:
-    """Write the results in a folder's `cifar10.jsonl` as `cifar10.md` beside them.
+def sections(folder: Path) -> list[Section]:
+    """What a folder's `cifar10.jsonl` says.
 
     Raises:
-        RunError: there are no results, or a file cannot be read or written.
+        RunError: there are no results, or they cannot be read.
     """
     lines = folder / "cifar10.jsonl"
     records = read_lines(lines)
     if not records:
         raise RunError(f"there are no results in {lines}: run `flowvi reproduce cifar10` first")
-    with atomic_write(folder / "cifar10.md") as out:
-        out.write(f"{cifar10_markdown(records)}\n".encode())
-    return [folder / "cifar10.md"]
+    return [Section("Table 3: CIFAR-10", [table(records), *_notes(records)])]
 
 
-def cifar10_markdown(records: Iterable[Record]) -> str:
-    """A Markdown table of −ln p(x) on CIFAR-10's patches beside the paper's, in nats, and notes on it.
+def table(records: Iterable[Record]) -> Table:
+    """−ln p(x) on CIFAR-10's patches beside the paper's, in nats.
 
     A row is one config, its seeds averaged; the gain is ln p(x) above that of K = 0.
 
     Example:
         >>> record = {"flow": "planar", "length": 2, "nll": -310.0, "nll_se": 2.5, "gain": 14.0, "gain_se": 0.5}
-        >>> print(cifar10_markdown([record]).splitlines()[2])
-        | planar flow, K = 2 | −308.6 | 14.9 | −310.0 ± 2.5 | 14.0 ± 0.5 | – | – | 1 | – |
+        >>> table([record]).rows
+        [('planar flow, K = 2', '−308.6', '14.9', '−310.0 ± 2.5', '14.0 ± 0.5', '–', '–', '1', '–')]
     """
     groups: dict[tuple[int, str], list[Record]] = {}
     for record in records:
         groups.setdefault((int(record.get("length") or 0), str(record.get("config_hash"))), []).append(record)
-    rows = [_row(group) for _, group in sorted(groups.items())]
-    firsts = [group[0] for group in groups.values()]
-    lines = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *rows]
-    return "\n".join([*map(markdown_line, lines), "", " ".join(_notes(firsts))])
+    return Table(_HEADER, [_row(group) for _, group in sorted(groups.items())])
 
 
 def _row(group: Sequence[Record]) -> tuple[str, ...]:
@@ -95,11 +89,11 @@ def _seeds(group: Sequence[Record]) -> str:
     return f"{len(group)}, s.d. {number(statistics.stdev(float(record['nll']) for record in group), 1)}"
 
 
-def _notes(firsts: Sequence[Record]) -> list[str]:
+def _notes(records: Sequence[Record]) -> list[str]:
     """Sentences on the figures, and on how these results' data and training differ from the paper's."""
 
     def said(key: str) -> str:
-        return " and ".join(dict.fromkeys(str(or_absent(record, key)) for record in firsts))
+        return " and ".join(dict.fromkeys(str(or_absent(record, key)) for record in records))
 
     notes = [
         "In nats for each patch of 3 × 8 × 8 pixels in (0, 1), where densities above 1 make −ln p(x) negative; mean ± "
@@ -108,7 +102,7 @@ def _notes(firsts: Sequence[Record]) -> list[str]:
         f"samples. Paper: Rezende & Mohamed 2015, Table 3. Ours: {said('protocol')} protocol, {said('images')} test "
         "patches."
     ]
-    subsets = dict.fromkeys(str(record["subset"]) for record in firsts if record.get("subset"))
+    subsets = dict.fromkeys(str(record["subset"]) for record in records if record.get("subset"))
     if subsets:
         notes.append(
             f"**Ours saw a subset of CIFAR-10: {'; '.join(subsets)}.** Its figures are not those of the whole data set."

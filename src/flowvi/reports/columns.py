@@ -1,4 +1,7 @@
-"""Tables and the sentences between them, as Markdown and as plain text. Imports no torch."""
+"""Sections of a report: tables, pictures and the sentences between them, as Markdown and as plain text.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 from flowvi.experiments.run import atomic_write
 from flowvi.reports.comparison import markdown_line
 
-__all__ = ["Section", "Table", "write_page"]
+__all__ = ["Part", "Picture", "Section", "Table", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,36 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture, which lies beside the page as `NAME.svg` and `NAME.png`.
+
+    Example:
+        >>> Picture("figure4", "F(x) against K").markdown()
+        '![F(x) against K](figure4.svg)'
+    """
+
+    name: str
+    words: str  # what it shows, for those who do not see it
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        return f"![{self.words}]({self.name}.svg)"
+
+    def plain(self) -> str:
+        """As a line that names it."""
+        return f"({self.name}.svg: {self.words})"
+
+
+Part = Table | Picture | tuple[str, ...] | str
+"""Of a section: a table, a picture, a list (a tuple of lines) or a paragraph."""
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading, and below it tables, lists (a tuple of lines) and paragraphs."""
+    """A heading and what stands below it."""
 
     title: str
-    parts: Sequence[Table | tuple[str, ...] | str]
+    parts: Sequence[Part]
 
     def markdown(self) -> str:
         """As Markdown."""
@@ -66,7 +94,7 @@ class Section:
 
 
 def write_page(sections: Sequence[Section], stem: Path) -> list[Path]:
-    """Write sections to `stem` with the endings `.md` and `.txt`; returns both.
+    """Write sections to `stem` with the endings `.md` and `.txt`; returns the pictures in them, and both.
 
     Raises:
         RunError: they cannot be written.
@@ -75,20 +103,22 @@ def write_page(sections: Sequence[Section], stem: Path) -> list[Path]:
     for ending, text in texts.items():
         with atomic_write(stem.with_suffix(ending)) as file:
             file.write(f"{text}\n".encode())
-    return [stem.with_suffix(ending) for ending in texts]
+    pictures = [part.name for section in sections for part in section.parts if isinstance(part, Picture)]
+    drawn = [stem.with_name(f"{name}.{kind}") for name in pictures for kind in ("svg", "png")]
+    return [*drawn, *(stem.with_suffix(ending) for ending in texts)]
 
 
-def _markdown(part: Table | tuple[str, ...] | str) -> str:
-    if isinstance(part, Table):
+def _markdown(part: Part) -> str:
+    if isinstance(part, Table | Picture):
         return part.markdown()
     if isinstance(part, tuple):  # a line that is indented stands below the one before it
         return "\n".join(f"{line[: len(line) - len(line.lstrip())]}- {line.lstrip()}" for line in part)
     return part
 
 
-def _plain(part: Table | tuple[str, ...] | str) -> str:
-    if isinstance(part, Table):
+def _plain(part: Part) -> str:
+    if isinstance(part, Table | Picture):
         return part.plain()
     if isinstance(part, tuple):
         return "\n".join(part)
-    return textwrap.fill(part.replace("*", ""), 100)
+    return textwrap.fill(part.replace("**", ""), 100)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median_low
+from statistics import median, median_low
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +22,11 @@ from flowvi.experiments.figure3.cells import FLOWS
 from flowvi.experiments.figure3.energies import ENERGIES
 from flowvi.experiments.figure3.quadrature import midpoints
 from flowvi.experiments.figure3.store import Record, Store
+from flowvi.reports.columns import Picture, Section, Table
 from flowvi.reports.pictures import save
+from flowvi.reports.tables import ABSENT, number
 
-__all__ = ["draw"]
+__all__ = ["divergences", "sections"]
 
 Image = npt.NDArray[np.float64]
 
@@ -43,6 +45,13 @@ STYLES = {
     "nice-permutation": ("#e69f00", "D"),
 }
 TITLE, LABEL, SMALL = 8.0, 7.0, 6.0
+_NOTE = (
+    "KL(q‖p̃) in nats, by quadrature, the median over restarts; p̃ is the energy's density, confined to the box by soft "
+    "walls. Modes: restarts that give each half-plane of U1, or each branch of U4, its mass to within 30 %."
+)
+
+
+_MODES = [name for name, energy in ENERGIES.items() if energy.regions]
 
 
 class _Column(NamedTuple):
@@ -52,13 +61,10 @@ class _Column(NamedTuple):
     length: int
 
 
-def draw(folder: Path) -> list[Path]:
-    """Draw what a folder's `figure3.jsonl` and `figure3.npz` hold, as `figure3.svg` and `figure3.png` beside them.
+def sections(folder: Path) -> list[Section]:
+    """Draw what a folder's `figure3.jsonl` and `figure3.npz` hold as `figure3.svg` and `figure3.png`; and a table.
 
     A density is exact at each of its points, by the flow's inverse; each flow is its restarts' of median KL.
-
-    Returns:
-        The two files.
 
     Raises:
         RunError: there are no results, or a file cannot be read or written.
@@ -67,7 +73,27 @@ def draw(folder: Path) -> list[Path]:
     if not store.records:
         raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce figure3` first")
     figure = _figure(store)
-    return [save(figure, folder / f"figure3.{kind}") for kind in ("svg", "png")]
+    for kind in ("svg", "png"):
+        save(figure, folder / f"figure3.{kind}")
+    picture = Picture("figure3", "Four target densities, the densities of flows fitted to them, and KL against length")
+    return [Section("Figure 3", [picture, divergences(store.records), _NOTE])]
+
+
+def divergences(records: Sequence[Record]) -> Table:
+    """The median KL over restarts of each flow, and how many of them found all modes of U1 and of U4."""
+    rows = []
+    for flow in STYLES:
+        for length in sorted({record["length"] for record in records if record["flow"] == flow}):
+            own = [record for record in records if (record["flow"], record["length"]) == (flow, length)]
+            cells = {name: [record for record in own if record["energy"] == name] for name in ENERGIES}
+            medians = [number(median(r["kl"] for r in some), 3) if some else ABSENT for some in cells.values()]
+            found = [_found(cells[name]) for name in _MODES]
+            rows.append((f"{FLOWS[flow].title}, K = {length}", *medians, *found))
+    return Table(("flow", *(f"KL, {name}" for name in ENERGIES), *(f"modes, {name}" for name in _MODES)), rows)
+
+
+def _found(records: Sequence[Record]) -> str:
+    return f"{sum(bool(r['modes_found']) for r in records)}/{len(records)}" if records else ABSENT
 
 
 def _figure(store: Store) -> Figure:
@@ -78,16 +104,16 @@ def _figure(store: Store) -> Figure:
     height = TOP + len(rows) * PANEL + BOTTOM
     page = _Page(width, height)
     for flow in dict.fromkeys(column.flow for column in columns):
-        page.head(flow, [number for number, column in enumerate(columns, 1) if column.flow == flow])
+        page.head(flow, [place for place, column in enumerate(columns, 1) if column.flow == flow])
     for row, name in enumerate(rows):
         own = [record for record in store.records if record["energy"] == name]
         page.write(f"$U_{name[1:]}$", LEFT / 2, TOP + (row + 0.5) * PANEL, TITLE)
         target = _target(name, own[0]["ln_z"])
         page.show(target, target.max(), row, 0, "target")
-        for number, column in enumerate(columns, 1):
+        for place, column in enumerate(columns, 1):
             density = _density(store, name, column)
             if density is not None:
-                page.show(density, target.max(), row, number, f"K = {column.length}")
+                page.show(density, target.max(), row, place, f"K = {column.length}")
         axes = page.axes_of_curves(row)
         _curves(axes, own)
         _scales(axes, store.records, last=row == len(rows) - 1)
@@ -182,12 +208,12 @@ def _curves(axes: Axes, records: Sequence[Record]) -> None:
     """KL against K: the median's line, and a bar from the best restart to the worst."""
     lengths = sorted({record["length"] for record in records})
     flows = [flow for flow in STYLES if any(record["flow"] == flow for record in records)]
-    for number, flow in enumerate(flows):
+    for index, flow in enumerate(flows):
         colour, marker = STYLES[flow]
         found = {k: [r["kl"] for r in records if (r["flow"], r["length"]) == (flow, k)] for k in lengths}
         found = {k: kls for k, kls in found.items() if kls}
         # beside each other, so that bars do not hide each other
-        places = [k * 1.07 ** (number - (len(flows) - 1) / 2) for k in found]
+        places = [k * 1.07 ** (index - (len(flows) - 1) / 2) for k in found]
         axes.plot(places, list(map(median_low, found.values())), color=colour, marker=marker, markersize=3, linewidth=1)
         axes.vlines(places, list(map(min, found.values())), list(map(max, found.values())), color=colour, linewidth=0.8)
 

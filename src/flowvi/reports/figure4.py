@@ -13,13 +13,14 @@ from matplotlib.lines import Line2D
 
 from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
 from flowvi.experiments.arms.store import Store
+from flowvi.reports.columns import Picture, Section
 from flowvi.reports.pictures import save
 from flowvi.reports.published import PAPER, REPRODUCTION, Source, published
 from flowvi.reports.table2 import printed, read, settings
-from flowvi.reports.table2 import write as write_tables
+from flowvi.reports.table2 import sections as tables
 from flowvi.reports.tables import finite
 
-__all__ = ["draw"]
+__all__ = ["sections"]
 
 WIDTH, HEIGHT, DPI = 7.2, 2.8, 200
 INK, GREY, RULE = "#1c1c1c", "#6e6e6e", "#dddddd"
@@ -52,20 +53,19 @@ class _Point(NamedTuple):
     high: float
 
 
-def draw(folder: Path) -> list[Path]:
-    """Draw what a folder's `figure4.jsonl` holds as `figure4.svg` and `figure4.png`, and write its tables beside them.
+def sections(folder: Path) -> list[Section]:
+    """Draw what a folder's `figure4.jsonl` holds as `figure4.svg` and `figure4.png` beside it; then its tables.
 
     Bars go from the lowest seed to the highest; of a single seed they are ± one standard error over test images.
-
-    Returns:
-        The two pictures, then the tables.
 
     Raises:
         RunError: there are no results, or a file cannot be read or written.
     """
-    store = read(folder)
-    figure = _figure(store)
-    return [*(save(figure, folder / f"figure4.{kind}") for kind in ("svg", "png")), *write_tables(folder)]
+    figure = _figure(read(folder))
+    for kind in ("svg", "png"):
+        save(figure, folder / f"figure4.{kind}")
+    picture = Picture("figure4", "Free energy, KL and −ln p(x) of test images against the number of layers")
+    return [Section("Figure 4", [picture]), *tables(folder)]
 
 
 def _figure(store: Store) -> Figure:

@@ -27,7 +27,7 @@ __all__ = ["BLOCKS", "main", "rewrite"]
 _BEGIN = re.compile(r"<!--\s*results:(\S+?)\s*-->")
 _END = "<!-- /results -->"
 _FAMILIES_FILE = "flows.jsonl"  # the families side by side: a table of its own
-_OWN_TABLES = _FAMILIES_FILE, "ablations.jsonl"
+_OWN_TABLES = _FAMILIES_FILE, "ablations.jsonl", "stability.jsonl", "rates.jsonl"
 _IDENTITY = "config_hash", "seed", "estimator", "samples", "images", "data", "binarisation"
 _JOBS = {"training_step": "training step, batch {batch}", "evidence": "−ln p(x) of an image, S = {samples}"}
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from flowvi.experiments.arms.ablations import BUDGETS as ABLATION_BUDGETS
 from flowvi.experiments.arms.figure4 import BUDGETS as FIGURE4_BUDGETS
+from flowvi.experiments.arms.rates import BUDGETS as RATES_BUDGETS
+from flowvi.experiments.arms.stability import BUDGETS as STABILITY_BUDGETS
 
 __all__ = ["REPRODUCTIONS", "Reproduction", "load"]
 
@@ -23,8 +25,8 @@ class Reproduction:
         run: `module:function`, called with budget, folder, number of processes, what is told each line of progress, and
             the values of keys of the config, each a list; does what is not on file yet, and leaves files in the folder.
             Returns False where part of it failed.
-        show: `module:function`, called with the folder; makes what a reader sees of those files, and returns its paths.
-            What ends in `.txt` is printed.
+        sections: `module:function`, called with the folder; draws pictures of those files beside them, and returns the
+            `columns.Section`s that a reader sees.
         of: the reproduction whose runs and folder it shares, if not its own.
         usual: the budget where none is asked for; the last one, if it says no other.
     """
@@ -32,7 +34,7 @@ class Reproduction:
     summary: str
     budgets: Mapping[str, str]
     run: str
-    show: str
+    sections: str
     of: str | None = None
     usual: str | None = None
 
@@ -53,14 +55,14 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         "planar, radial, Sylvester and NICE flows on four energies of the plane",
         {"smoke": "planar, one restart: a minute or two", "default": "within the hour on two cores"},
         run="flowvi.experiments.figure3.reproduce:reproduce",
-        show="flowvi.reports.figure3:draw",
+        sections="flowvi.reports.figure3:sections",
     ),
     "figure4": Reproduction(
-        "F, KL and −ln p(x) on MNIST against K, planar and NICE", show="flowvi.reports.figure4:draw", **_FIGURE4
+        "F, KL and −ln p(x) on MNIST against K, planar and NICE", sections="flowvi.reports.figure4:sections", **_FIGURE4
     ),
     "table2": Reproduction(
         "the same runs as a table, other flows, costs and claims",
-        show="flowvi.reports.table2:write",
+        sections="flowvi.reports.table2:sections",
         of="figure4",
         **_FIGURE4,
     ),
@@ -72,14 +74,26 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
             "paper": "paper protocol, 500,000 updates of each: days on two cores",
         },
         run="flowvi.experiments.cifar10:reproduce",
-        show="flowvi.reports.cifar10:write",
+        sections="flowvi.reports.cifar10:sections",
         usual="short",
     ),
     "ablations": Reproduction(
         "binarisation, Maxout, amortisation, initialisation, invertibility",
         {name: budget.summary for name, budget in ABLATION_BUDGETS.items()},
         run="flowvi.experiments.arms.reproduce:ablations",
-        show="flowvi.reports.ablations:write",
+        sections="flowvi.reports.ablations:sections",
+    ),
+    "stability": Reproduction(
+        "how often training blows up, under the modern protocol and without what keeps it steady",
+        {name: budget.summary for name, budget in STABILITY_BUDGETS.items()},
+        run="flowvi.experiments.arms.reproduce:stability",
+        sections="flowvi.reports.stability:sections",
+    ),
+    "rates": Reproduction(
+        "learning rates for each family, by the validation images",
+        {name: budget.summary for name, budget in RATES_BUDGETS.items()},
+        run="flowvi.experiments.arms.reproduce:rates",
+        sections="flowvi.reports.rates:sections",
     ),
 }
 """By name, as `flowvi reproduce NAME` takes it."""

@@ -12,13 +12,13 @@ from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
 from flowvi.experiments.arms.headline import is_headline
 from flowvi.experiments.arms.store import Store
 from flowvi.reports.claims import CLAIMS, difference_words, judge
-from flowvi.reports.columns import Section, Table, write_page
+from flowvi.reports.columns import Section, Table
 from flowvi.reports.comparison import duration, mean_words, seeds_words
 from flowvi.reports.paired import ENOUGH_SEEDS, Difference, difference
 from flowvi.reports.published import PAPER, QUOTED, REPRODUCTION, Source, published
 from flowvi.reports.tables import ABSENT, finite, number
 
-__all__ = ["costs", "figures", "printed", "read", "settings", "write"]
+__all__ = ["costs", "figures", "printed", "read", "sections", "settings"]
 
 _TITLES = {arm.name: arm.title for arm in ARMS}
 _ORDER = (GAUSSIAN, *(f"{flow}-{length}" for flow in ("planar", "nice") for length in LENGTHS), *OTHERS)
@@ -37,19 +37,18 @@ def read(folder: Path) -> Store:
     return store
 
 
-def write(folder: Path) -> list[Path]:
-    """Write what a folder's results say as `table2.md` and `table2.txt` beside them.
+def sections(folder: Path) -> list[Section]:
+    """What a folder's `figure4.jsonl` says in tables.
 
     Raises:
-        RunError: there are no results, or a file cannot be read or written.
+        RunError: there are no results, or they cannot be read.
     """
     store = read(folder)
-    sections = [
-        Section("Figure 4 and Table 2", [figures(store), *_notes(store)]),
+    return [
+        Section("Table 2", [figures(store), *_notes(store)]),
         Section("Cost, at equal updates", [costs(store), _COST_NOTE]),
         Section("Claims", [_claims(store), _CLAIM_NOTE]),
     ]
-    return write_page(sections, folder / "table2")
 
 
 def printed(store: Store) -> list[str]:

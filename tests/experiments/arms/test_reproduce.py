@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from flowvi.errors import ConfigError, NonFiniteError, RunError
-from flowvi.experiments import evaluate
+from flowvi.errors import ConfigError, RunError
 from flowvi.experiments.arms import reproduce
 from flowvi.experiments.arms.arm import Arm, Budget
 from flowvi.experiments.arms.reproduce import ablations, compare, figure4
 from flowvi.experiments.arms.store import Images, Store
-from flowvi.experiments.run import Run
-from flowvi.experiments.sweeps.grid import Job
-from flowvi.experiments.sweeps.jobs import Outcome, standing
-from flowvi.experiments.train import train_run
 from flowvi.reports.paired import difference
-
-Settings = dict[str, Any]
-
-
-@pytest.fixture
-def budget(tiny: Settings) -> Budget:
-    settings = {key: value for key, value in tiny.items() if key != "flow.length"}
-    return Budget("", (0,), settings, samples=5, images=20)
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs run in this process, which starts none: the sweep's own tests are elsewhere."""
-
-    def run(todo: Sequence[Job], *, jobs: int, retry: bool) -> list[Outcome]:
-        assert retry
-        return [standing(job) or done(job) for job in todo]
-
-    def done(job: Job) -> Outcome:
-        made = Run.create(job.folder, job.run.config)
-        try:
-            train_run(made)
-        except NonFiniteError as error:
-            return Outcome(job, "failed", message=str(error))
-        return Outcome(job, "done", result=evaluate.test(made, samples=job.samples, images=job.images))
-
-    monkeypatch.setattr(reproduce, "sweep_jobs", run)
-
 
 ARMS = [
     Arm("gaussian-0", "no flow", "dlgm.dc.mnist"),

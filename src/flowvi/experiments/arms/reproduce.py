@@ -9,15 +9,19 @@ from typing import Any
 from flowvi.errors import ConfigError
 from flowvi.experiments.arms import ablations as ablation_grids
 from flowvi.experiments.arms import figure4 as figure4_grid
+from flowvi.experiments.arms import rates as rates_grid
+from flowvi.experiments.arms import stability as stability_grid
 from flowvi.experiments.arms.arm import Arm, Budget, jobs_of, split_seeds
 from flowvi.experiments.arms.store import Record, Store
+from flowvi.experiments.arms.training import course_of
 from flowvi.experiments.sweep import sweep_jobs
 from flowvi.experiments.sweeps.grid import Job
 from flowvi.experiments.sweeps.jobs import result_of
 
-__all__ = ["ablations", "compare", "figure4"]
+__all__ = ["ablations", "compare", "figure4", "rates", "stability"]
 
 Say = Callable[[str], None]
+Figures = Callable[[Job], Record | None]
 
 
 def figure4(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
@@ -32,6 +36,19 @@ def ablations(budget: str, out: Path, jobs: int, say: Say = lambda line: None, s
     return compare("ablations", ablation_grids.arms(budget), (budget, spent), out, jobs, say, settings)
 
 
+def stability(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
+    """Count trainings that blow up. As `compare`; `budget` is `smoke` or `default`."""
+    spent = _budget(stability_grid.BUDGETS, budget)
+    arms = stability_grid.arms(budget)
+    return compare("stability", arms, (budget, spent), out, jobs, say, settings, figures=course_of)
+
+
+def rates(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
+    """Try learning rates on each family of flows. As `compare`; `budget` is `smoke` or `default`."""
+    spent = _budget(rates_grid.BUDGETS, budget)
+    return compare("rates", rates_grid.arms(budget), (budget, spent), out, jobs, say, settings, figures=course_of)
+
+
 def compare(
     name: str,
     arms: Sequence[Arm],
@@ -40,6 +57,8 @@ def compare(
     jobs: int,
     say: Say = lambda line: None,
     settings: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    figures: Figures | None = None,
 ) -> bool:
     """Train and test the arms, each with every seed, and put the results on file.
 
@@ -55,6 +74,8 @@ def compare(
         jobs: processes.
         say: told a line on what there is and on what failed.
         settings: values of keys of the config for every arm, a list each; several of `seed` alone.
+        figures: what goes on file of a job that has ended, None where there is nothing; by default the result of its
+            test, with its values for each image.
 
     Returns:
         Whether all jobs are done; False where some failed.
@@ -75,7 +96,7 @@ def compare(
     try:
         outcomes = sweep_jobs(todo, jobs=jobs, retry=True)
     finally:
-        store.add(_gathered(found, {"budget": label, "overrides": overrides}))
+        store.add(_gathered(found, {"budget": label, "overrides": overrides}, figures))
     failed = [outcome for outcome in outcomes if outcome.state != "done"]
     for outcome in failed:
         say(f"{outcome.state}: {outcome.job.label}: {outcome.message}")
@@ -91,16 +112,19 @@ def _one(key: str, values: Sequence[Any]) -> Any:
     return values[0]
 
 
-def _gathered(found: Sequence[tuple[Arm, Job]], about: Record) -> list[tuple[Record, Path]]:
+def _gathered(
+    found: Sequence[tuple[Arm, Job]], about: Record, figures: Figures | None
+) -> list[tuple[Record, Path | None]]:
     """The results that there are, each with the arms that it stands for, and the file of its images."""
     arms: dict[Path, list[str]] = {}
     for arm, job in found:
         arms.setdefault(job.folder, []).append(arm.name)
-    made = []
+    made: list[tuple[Record, Path | None]] = []
     for job in {job.folder: job for _, job in found}.values():
-        result = result_of(job)
-        if result is not None:
-            made.append(({**result, "arms": arms[job.folder], **about}, job.result.with_suffix(".npz")))
+        record = (figures or result_of)(job)
+        if record is not None:
+            images = job.result.with_suffix(".npz") if figures is None else None
+            made.append(({**record, "arms": arms[job.folder], **about}, images))
     return made
 
 

@@ -1,4 +1,6 @@
-"""The files of a comparison: a result a line in `NAME.jsonl`, its values for each test image in `NAME.npz`.
+"""The files of a comparison: a result a line in `NAME.jsonl`, and its values for each test image in `NAME.npz`.
+
+A comparison of trainings alone has no values for images, and no second file.
 
 Imports no torch.
 """
@@ -20,7 +22,7 @@ from flowvi.experiments.run import atomic_write
 __all__ = ["Images", "Record", "Store"]
 
 Record = dict[str, Any]
-_KEYS = {"arms", "budget", "config_hash", "seed", "free_energy", "nll"}
+_KEYS = {"arms", "budget", "config_hash", "seed"}
 
 
 class Images(NamedTuple):
@@ -68,8 +70,8 @@ class Store:
                 found = f"--budget {record['budget']} {words}".strip()
                 raise RunError(f"{self.lines} holds results of {found}: choose another --out")
 
-    def add(self, found: Sequence[tuple[Record, Path]]) -> None:
-        """Put results on file, each with the `.npz` of its images; a result of another config for an arm gives way.
+    def add(self, found: Sequence[tuple[Record, Path | None]]) -> None:
+        """Put results on file, each with the `.npz` of its images, if any; one of another config gives way to them.
 
         Raises:
             RunError: a file cannot be read or written.
@@ -80,7 +82,7 @@ class Store:
         ]
         merged = {_key(record): record for record in [*kept, *(record for record, _ in found)]}
         self.records = list(merged.values())
-        self._images |= {_key(record): _read(path, record) for record, path in found}
+        self._images |= {_key(record): _read(path, record) for record, path in found if path is not None}
         self._images = {key: images for key, images in self._images.items() if key in merged}
         self._write()
 
@@ -99,6 +101,12 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make the folder {self.folder}: {error.strerror}; choose another --out") from error
+        if self._images:
+            self._write_images()
+        with atomic_write(self.lines) as file:
+            file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records).encode())
+
+    def _write_images(self) -> None:
         arrays = {
             f"{key}/{name}": getattr(images, name)
             for key, images in sorted(self._images.items())
@@ -106,8 +114,6 @@ class Store:
         }
         with atomic_write(self.arrays) as file:
             np.savez_compressed(file, **arrays)
-        with atomic_write(self.lines) as file:
-            file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records).encode())
 
 
 def _key(record: Mapping[str, Any]) -> str:

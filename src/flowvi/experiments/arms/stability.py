@@ -1,0 +1,48 @@
+"""How often training blows up: ten seeds of planar flows, with what keeps them steady and without. Data only.
+
+The step size stays at 1e-3 throughout: a run of any length has its first updates at that, and a short one that decays
+would flatter itself. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flowvi.experiments.arms.arm import Arm, Budget, Settings
+
+__all__ = ["ARMS", "BUDGETS", "arms"]
+
+# What `modern` has against it, taken away: a start near the identity, the constraint that keeps u = 0 the identity,
+# and the bound on the gradient's norm.
+_PLAIN: Settings = {"training.clip": None, "flow.init": "xavier", "flow.invertibility": "paper"}
+
+ARMS: tuple[Arm, ...] = (
+    Arm("plain-20", "without, K = 20", "dlgm.nf20.mnist", _PLAIN),
+    Arm("modern-20", "modern, K = 20", "dlgm.nf20.mnist"),
+    Arm("modern-80", "modern, K = 80", "dlgm.nf80.mnist"),
+)
+SMOKE_ARMS = "plain-20", "modern-20"
+
+_WATCHED: Settings = {"data.binarisation": "fixed", "training.schedule": "constant", "training.log_every": 10}
+
+BUDGETS: Mapping[str, Budget] = {
+    "smoke": Budget(
+        "K = 20, 60 updates, one seed: a minute",
+        seeds=(0,),
+        settings={**_WATCHED, "training.updates": 60, "training.warmup": 30, "training.validate_every": 60},
+        samples=10,
+        images=100,
+    ),
+    "default": Budget(
+        "K = 20 and 80, 5,000 updates, 10 seeds: an hour or more on two cores",
+        seeds=tuple(range(10)),
+        settings={**_WATCHED, "training.updates": 5_000},
+        samples=10,
+        images=1_000,
+    ),
+}
+
+
+def arms(budget: str) -> list[Arm]:
+    """What is run at a budget, in the order in which it is begun."""
+    return [arm for arm in ARMS if budget != "smoke" or arm.name in SMOKE_ARMS]
