@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from flowvi import __version__
 from flowvi.data import Dataset
 from flowvi.errors import RunError
+from flowvi.experiments.command import config_words
 from flowvi.experiments.lines import read_lines, read_record
 from flowvi.experiments.run import Run, as_run, atomic_write
 from flowvi.flows.registry import family
@@ -38,6 +39,7 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
     return {
         "config": run.config.preset,
         "config_hash": config.hash(),
+        "command": config_words(config),
         "seed": config.seed,
         "data": dataset.name,
         "binarisation": dataset.binarisation,

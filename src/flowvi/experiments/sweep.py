@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -73,8 +73,9 @@ def sweep_jobs(
     threads: int | None = None,
     gpus: float | None = None,
     retry: bool = False,
+    ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """`sweep` of jobs that `plan` made."""
+    """`sweep` of jobs that `plan` made; `ended` is told each outcome as it comes."""
     _check(engine, jobs, threads, gpus)
     outcomes = {job.folder: found for job in todo if (found := standing(job)) and (found.state == "done" or not retry)}
     left = [job for job in todo if job.folder not in outcomes]
@@ -83,7 +84,7 @@ def sweep_jobs(
         with closing(make()) as started, Board(todo) as board:
             for outcome in outcomes.values():
                 board.ended(outcome)
-            outcomes |= _Sweep(left, started, board).run()
+            outcomes |= _Sweep(left, started, board, ended).run()
     return [outcomes[job.folder] for job in todo]
 
 
@@ -100,9 +101,9 @@ class Engine(Protocol):
 class _Sweep:
     """The loop that keeps an engine busy, until all jobs have ended or somebody wants to stop."""
 
-    def __init__(self, jobs: Sequence[Job], engine: Engine, board: Board) -> None:
+    def __init__(self, jobs: Sequence[Job], engine: Engine, board: Board, ended: Callable[[Outcome], None]) -> None:
         self._waiting, self._running, self._jobs = deque(jobs), 0, len(jobs)
-        self._engine, self._board = engine, board
+        self._engine, self._board, self._ended = engine, board, ended
         self._outcomes: dict[Path, Outcome] = {}
 
     def run(self) -> dict[Path, Outcome]:
@@ -141,6 +142,7 @@ class _Sweep:
     def _end(self, outcome: Outcome) -> None:
         self._outcomes[outcome.job.folder] = outcome
         self._board.ended(outcome)
+        self._ended(outcome)
 
 
 def _outcome(job: Job, state: str, message: str) -> Outcome:

@@ -11,18 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from flowvi.data import Dataset, epoch_order
+from flowvi.data import Dataset
 from flowvi.errors import ConfigError, DataError
-from flowvi.experiments.assembly import load_data
 from flowvi.experiments.config import Config
-from flowvi.experiments.load import load
+from flowvi.experiments.pictures import Pictures, pictures_of
 from flowvi.experiments.run import as_run
-from flowvi.models import DLGM
 from flowvi.reports.pictures import save
 
 __all__ = ["draw"]
@@ -76,35 +73,25 @@ def draw(run_folder: str | os.PathLike[str], out: str | os.PathLike[str], seed: 
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"cannot draw {out}: its name has to end in {' or '.join(SUFFIXES)}")
     run = as_run(run_folder)
-    with torch.random.fork_rng([]):
-        model = load(run)
-        model.precision = "32"
-        dataset = load_data(run.config, torch.device("cpu"))
-        torch.manual_seed(seed)
-        blocks = _blocks(model, dataset, seed)
-    save(_picture(blocks, _caption(run.config, dataset)), out)
+    made, dataset = pictures_of(run, seed, images=COLUMNS, samples=SAMPLE_ROWS * COLUMNS)
+    save(_picture(_blocks(made, dataset), _caption(run.config, dataset)), out)
     return out
 
 
-def _blocks(model: DLGM, dataset: Dataset, seed: int) -> list[_Block]:
-    """What is drawn: images chosen by `seed`, z from the global generator."""
+def _blocks(made: Pictures, dataset: Dataset) -> list[_Block]:
+    """What is drawn, as blocks of tiles."""
     shape = _image_shape(dataset)
-    count = min(COLUMNS, len(dataset.test))
-    images = dataset.test.batch(epoch_order(len(dataset.test), seed, 0)[:count])
-    with torch.no_grad():
-        z, _ = model.posterior(images).rsample_and_log_prob()
-        reconstructions = model.mean(z)
-        samples = model.mean(model.sample_prior(SAMPLE_ROWS * COLUMNS))
 
     def tiles(pixels: Tensor) -> npt.NDArray[np.float64]:
         planes = pixels.double().reshape(-1, dataset.channels, *shape)
         array: npt.NDArray[np.float64] = planes.movedim(1, -1).numpy()
         return array
 
+    detail = "dequantised" if dataset.binarisation == "none" else "binarised"
     return [
-        _Block("test images", "dequantised" if dataset.binarisation == "none" else "binarised", tiles(images), above=0),
-        _Block("reconstructions", "z ∼ q(z|x)", tiles(reconstructions), above=GAP),
-        _Block("samples", "z ∼ p(z)", tiles(samples), above=BLOCK_GAP),
+        _Block("test images", detail, tiles(made.images), above=0),
+        _Block("reconstructions", "z ∼ q(z|x)", tiles(made.reconstructions), above=GAP),
+        _Block("samples", "z ∼ p(z)", tiles(made.samples), above=BLOCK_GAP),
     ]
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -27,9 +27,13 @@ def budget(tiny: Settings) -> Budget:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs run in this process, which starts none: the sweep's own tests are elsewhere."""
 
-    def run(todo: Sequence[Job], *, jobs: int, retry: bool) -> list[Outcome]:
+    def run(todo: Sequence[Job], *, jobs: int, retry: bool, ended: Callable[[Outcome], None]) -> list[Outcome]:
         assert retry
-        return [standing(job) or done(job) for job in todo]
+        outcomes = []
+        for job in todo:
+            outcomes.append(standing(job) or done(job))
+            ended(outcomes[-1])
+        return outcomes
 
     def done(job: Job) -> Outcome:
         made = Run.create(job.folder, job.run.config)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flowvi.errors import ConfigError, RunError
-from flowvi.experiments.arms import reproduce
+from flowvi.experiments.arms import gallery, reproduce
 from flowvi.experiments.arms.arm import Arm, Budget
 from flowvi.experiments.arms.reproduce import ablations, compare, figure4
 from flowvi.experiments.arms.store import Images, Store
@@ -62,6 +62,22 @@ def test_a_failed_job_is_told_and_the_others_are_on_file(
     monkeypatch.setenv("BREAKS_AT", "1000")
     assert compare("tiny", [ARMS[0], broken], ("short", budget), tmp_path, 2)
     assert len(Store(tmp_path, "tiny").records) == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_curves_and_pictures_are_on_file(budget: Budget, tmp_path: Path) -> None:
+    assert compare("tiny", ARMS, ("short", budget), tmp_path, 1, pictured=True)
+    (record,) = Store(tmp_path, "tiny").of("planar-2")
+    assert record["curve"]["update"][-1] == record["updates"]
+    shown = gallery.read(tmp_path, "tiny")
+    assert set(shown) == {"gaussian-0", "planar-2", "again"}
+    ours, others = shown["planar-2"], shown["gaussian-0"]
+    assert ours.samples.shape == (gallery.SAMPLES, ours.images.shape[1])
+    assert np.array_equal(ours.images, others.images) and set(np.unique(ours.images)) <= {0, 255}
+    assert not np.array_equal(ours.reconstructions, others.reconstructions)
+    (tmp_path / "tiny-gallery.npz").write_bytes(b"no")
+    with pytest.raises(RunError, match=r"cannot read .*tiny-gallery\.npz"):
+        gallery.read(tmp_path, "tiny")
 
 
 def result(path: Path, config_hash: str, seed: int, *arms: str, budget: str = "short") -> tuple[dict[str, Any], Path]:

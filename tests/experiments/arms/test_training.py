@@ -11,7 +11,7 @@ import pytest
 from flowvi.experiments.arms.arm import Arm, Budget
 from flowvi.experiments.arms.reproduce import compare
 from flowvi.experiments.arms.store import Store
-from flowvi.experiments.arms.training import START, course, course_of
+from flowvi.experiments.arms.training import START, course, course_of, curve
 from flowvi.experiments.sweeps.jobs import keep_failure
 
 
@@ -43,6 +43,25 @@ def test_nothing_to_read_is_none() -> None:
     assert course([line(300, 120)])["rise"] is None
 
 
+def test_the_curve_is_of_the_validated_updates_thinned_evenly() -> None:
+    lines = [line(update, 200 - update / 100) for update in range(100, 10_001, 100)]
+    lines += [{"update": update, "validation_free_energy": 300 - update / 100} for update in range(1000, 10_001, 1000)]
+    found = curve(lines, points=4)
+    assert found == {
+        "update": [3000, 5000, 8000, 10_000],
+        "free_energy": [170, 150, 120, 100],
+        "validation_free_energy": [270, 250, 220, 200],
+    }
+    assert curve(lines)["update"] == list(range(1000, 10_001, 1000))
+
+
+def test_the_curve_without_validation_is_of_the_training() -> None:
+    assert curve([line(100, 120), line(200, 110)]) == {
+        "update": [100, 200], "free_energy": [120, 110], "validation_free_energy": [None, None],
+    }  # fmt: skip
+    assert curve([])["update"] == []
+
+
 @pytest.mark.usefixtures("here")
 def test_trainings_that_ended_and_those_that_broke_are_on_file(budget: Budget, tmp_path: Path) -> None:
     arms = [
@@ -59,6 +78,6 @@ def test_trainings_that_ended_and_those_that_broke_are_on_file(budget: Budget, t
 
 def kept(job: Any) -> Any:
     """As `course_of`; the stand-in for the sweep keeps no message, so it is kept here."""
-    if not job.run.finished:
+    if job.folder.exists() and not job.run.finished:
         keep_failure(job.folder, "update 6: loss not finite")
     return course_of(job)

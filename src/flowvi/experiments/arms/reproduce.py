@@ -9,14 +9,14 @@ from typing import Any
 from flowvi.errors import ConfigError
 from flowvi.experiments.arms import ablations as ablation_grids
 from flowvi.experiments.arms import figure4 as figure4_grid
+from flowvi.experiments.arms import gallery
 from flowvi.experiments.arms import rates as rates_grid
 from flowvi.experiments.arms import stability as stability_grid
 from flowvi.experiments.arms.arm import Arm, Budget, jobs_of, split_seeds
 from flowvi.experiments.arms.store import Record, Store
-from flowvi.experiments.arms.training import course_of
+from flowvi.experiments.arms.training import course_of, tested
 from flowvi.experiments.sweep import sweep_jobs
 from flowvi.experiments.sweeps.grid import Job
-from flowvi.experiments.sweeps.jobs import result_of
 
 __all__ = ["ablations", "compare", "figure4", "rates", "stability"]
 
@@ -27,7 +27,7 @@ Figures = Callable[[Job], Record | None]
 def figure4(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
     """Run what Figure 4 and Table 2 show. As `compare`; `budget` is `smoke`, `short` or `paper`."""
     spent = _budget(figure4_grid.BUDGETS, budget)
-    return compare("figure4", figure4_grid.arms(budget), (budget, spent), out, jobs, say, settings)
+    return compare("figure4", figure4_grid.arms(budget), (budget, spent), out, jobs, say, settings, pictured=True)
 
 
 def ablations(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
@@ -58,7 +58,8 @@ def compare(
     say: Say = lambda line: None,
     settings: Mapping[str, Sequence[Any]] | None = None,
     *,
-    figures: Figures | None = None,
+    figures: Figures = tested,
+    pictured: bool = False,
 ) -> bool:
     """Train and test the arms, each with every seed, and put the results on file.
 
@@ -74,8 +75,9 @@ def compare(
         jobs: processes.
         say: told a line on what there is and on what failed.
         settings: values of keys of the config for every arm, a list each; several of `seed` alone.
-        figures: what goes on file of a job that has ended, None where there is nothing; by default the result of its
-            test, with its values for each image.
+        figures: what goes on file of a job that has ended, None where there is nothing. By default the result of its
+            test, with the curve of its training and the test's values for each image.
+        pictured: whether pictures go on file too, see `gallery`.
 
     Returns:
         Whether all jobs are done; False where some failed.
@@ -93,10 +95,19 @@ def compare(
     todo = list({job.folder: job for _, job in found}.values())
     before = sum(job.result.exists() for job in todo)
     say(f"{len(todo)} jobs, {before} of them done before")
-    try:
-        outcomes = sweep_jobs(todo, jobs=jobs, retry=True)
-    finally:
-        store.add(_gathered(found, {"budget": label, "overrides": overrides}, figures))
+
+    def put_on_file(some: Sequence[tuple[Arm, Job]]) -> None:
+        store.add(_gathered(some, {"budget": label, "overrides": overrides}, figures))
+        if pictured:
+            gallery.keep(some, out, name)
+
+    put_on_file(found)
+    outcomes = sweep_jobs(
+        todo,
+        jobs=jobs,
+        retry=True,
+        ended=lambda outcome: put_on_file([(arm, job) for arm, job in found if job.folder == outcome.job.folder]),
+    )
     failed = [outcome for outcome in outcomes if outcome.state != "done"]
     for outcome in failed:
         say(f"{outcome.state}: {outcome.job.label}: {outcome.message}")
@@ -112,18 +123,16 @@ def _one(key: str, values: Sequence[Any]) -> Any:
     return values[0]
 
 
-def _gathered(
-    found: Sequence[tuple[Arm, Job]], about: Record, figures: Figures | None
-) -> list[tuple[Record, Path | None]]:
+def _gathered(found: Sequence[tuple[Arm, Job]], about: Record, figures: Figures) -> list[tuple[Record, Path | None]]:
     """The results that there are, each with the arms that it stands for, and the file of its images."""
     arms: dict[Path, list[str]] = {}
     for arm, job in found:
         arms.setdefault(job.folder, []).append(arm.name)
     made: list[tuple[Record, Path | None]] = []
     for job in {job.folder: job for _, job in found}.values():
-        record = (figures or result_of)(job)
+        record = figures(job)
         if record is not None:
-            images = job.result.with_suffix(".npz") if figures is None else None
+            images = job.result.with_suffix(".npz") if figures is tested else None
             made.append(({**record, "arms": arms[job.folder], **about}, images))
     return made
 

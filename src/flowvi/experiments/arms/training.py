@@ -11,9 +11,16 @@ from flowvi.experiments.lines import read_lines
 from flowvi.experiments.sweeps.grid import Job
 from flowvi.experiments.sweeps.jobs import failure, result_of
 
-__all__ = ["START", "course", "course_of"]
+__all__ = ["START", "course", "course_of", "curve", "tested"]
 
+POINTS = 60  # of a curve on file, at most
 START = 200  # updates in which F rises and falls for good reasons: the prior hardly counts yet
+
+
+def tested(job: Job) -> Record | None:
+    """The result of a job's test with the curve of its training; None before."""
+    result = result_of(job)
+    return None if result is None else {**result, "curve": curve(read_lines(job.run.metrics))}
 
 
 def course_of(job: Job) -> Record | None:
@@ -52,3 +59,24 @@ def course(metrics: Iterable[Mapping[str, Any]]) -> Record:
             rise, risen_at = value - lowest, line["update"]
         lowest = min(lowest, value)
     return {"rise": rise, "risen_at": risen_at, "gradient_norm": norm, "validation_free_energy": validated}
+
+
+def curve(metrics: Iterable[Mapping[str, Any]], points: int = POINTS) -> Record:
+    """F in training and on validation images at so many updates at most, evenly chosen, the last among them; in nats.
+
+    A list each. Without validation the updates are those of training's own lines, and that list holds None.
+
+    Example:
+        >>> lines = [{"update": 1000, "free_energy": 101.234}, {"update": 1000, "validation_free_energy": 103.0}]
+        >>> curve(lines)
+        {'update': [1000], 'free_energy': [101.23], 'validation_free_energy': [103.0]}
+    """
+    found: dict[str, dict[int, float]] = {"free_energy": {}, "validation_free_energy": {}}
+    for line in metrics:
+        for key, values in found.items():
+            if key in line:
+                values[line["update"]] = round(float(line[key]), 2)
+    updates = sorted(found["validation_free_energy"] or found["free_energy"])
+    places = range(points) if updates else ()
+    kept = list(dict.fromkeys(updates[-1 - len(updates) * back // points] for back in places))[::-1]
+    return {"update": kept, **{key: [values.get(update) for update in kept] for key, values in found.items()}}
