@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 import flowvi
@@ -523,7 +524,8 @@ def test_reproduce(stub: Stub) -> None:
         say("a cell is done")
 
     stub("flowvi.experiments.figure3.reproduce", reproduce=reproduce)
-    stub("flowvi.reports.figure3", sections=lambda folder: [Section("Figure 3", [Picture("figure3", "densities")])])
+    picture = Picture("figure3", "densities", Figure())
+    stub("flowvi.reports.figure3", sections=lambda folder: [Section("Figure 3", [picture])])
     result = invoke("reproduce", "figure3", "--budget", "smoke", "--jobs", "3")
     assert result.stdout.splitlines() == [
         "reproduce figure3, smoke budget: runs/figure3/smoke",

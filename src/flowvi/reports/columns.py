@@ -6,14 +6,17 @@ Imports no torch.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowvi.experiments.run import atomic_write
-from flowvi.reports.comparison import markdown_line
 
-__all__ = ["Part", "Picture", "Section", "Table", "write_page"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Part", "Picture", "Section", "Table", "markdown_line", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, which lies beside the page as `NAME.svg` and `NAME.png`.
+    """A picture, which lies beside the page as `NAME.svg` and `NAME.png` once that is written.
 
     Example:
-        >>> Picture("figure4", "F(x) against K").markdown()
+        >>> from matplotlib.figure import Figure
+        >>> Picture("figure4", "F(x) against K", Figure()).markdown()
         '![F(x) against K](figure4.svg)'
     """
 
     name: str
     words: str  # what it shows, for those who do not see it
+    figure: Figure
 
     def markdown(self) -> str:
         """As Markdown."""
@@ -79,10 +84,11 @@ Part = Table | Picture | tuple[str, ...] | str
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and what stands below it; and in `findings` what of it belongs on the first page of a report."""
 
     title: str
     parts: Sequence[Part]
+    findings: tuple[str, ...] = ()
 
     def markdown(self) -> str:
         """As Markdown."""
@@ -94,18 +100,29 @@ class Section:
 
 
 def write_page(sections: Sequence[Section], stem: Path) -> list[Path]:
-    """Write sections to `stem` with the endings `.md` and `.txt`; returns the pictures in them, and both.
+    """Write sections to `stem` with the endings `.md` and `.txt`, and their pictures beside it; returns all files.
 
     Raises:
         RunError: they cannot be written.
     """
+    pictures = [part for section in sections for part in section.parts if isinstance(part, Picture)]
+    drawn = [_draw(each, stem.with_name(f"{each.name}.{kind}")) for each in pictures for kind in ("svg", "png")]
     texts = {".md": "\n\n".join(map(Section.markdown, sections)), ".txt": "\n\n\n".join(map(Section.plain, sections))}
     for ending, text in texts.items():
         with atomic_write(stem.with_suffix(ending)) as file:
             file.write(f"{text}\n".encode())
-    pictures = [part.name for section in sections for part in section.parts if isinstance(part, Picture)]
-    drawn = [stem.with_name(f"{name}.{kind}") for name in pictures for kind in ("svg", "png")]
     return [*drawn, *(stem.with_suffix(ending) for ending in texts)]
+
+
+def markdown_line(cells: Iterable[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |"
+
+
+def _draw(picture: Picture, path: Path) -> Path:
+    from flowvi.reports.pictures import save  # brings matplotlib
+
+    return save(picture.figure, path)
 
 
 def _markdown(part: Part) -> str:

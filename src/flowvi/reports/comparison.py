@@ -10,10 +10,11 @@ from typing import Any
 from flowvi.errors import ConfigError
 from flowvi.experiments.protocols import PROTOCOLS
 from flowvi.flows.registry import family
+from flowvi.reports.columns import Part, Table, markdown_line
 from flowvi.reports.published import PUBLISHED, Published, Source
 from flowvi.reports.tables import ABSENT, Record, finite, number, or_absent, posterior
 
-__all__ = ["duration", "families_markdown", "markdown_line", "mean_words", "results_markdown", "seeds_words"]
+__all__ = ["duration", "families_markdown", "mean_words", "results_markdown", "results_parts", "seeds_words"]
 
 _HEADER = ("posterior", "result", "F(x)", "KL", "−ln p(x)", "seeds", "updates", "training")
 
@@ -36,8 +37,8 @@ _ORDINARY: dict[str, tuple[Any, str]] = {
 }
 
 
-def results_markdown(records: Iterable[Record], published: Sequence[Published] = PUBLISHED) -> str:
-    """Markdown tables of results, beside figures published for the same posterior.
+def results_parts(records: Iterable[Record], published: Sequence[Published] = PUBLISHED) -> list[Part]:
+    """Tables of results, beside figures published for the same posterior, each with a paragraph on it.
 
     There is one table for each data set and binarisation. A row is one config, its seeds averaged; ± is the
     standard error over test images (the mean of the seeds': they share the images), and `s.d.` the standard
@@ -45,8 +46,14 @@ def results_markdown(records: Iterable[Record], published: Sequence[Published] =
     ours where their source allows it.
     """
     rows = sorted(_groups(records), key=lambda group: _order(group[0]))
-    tables = [_table(list(some), published) for _, some in groupby(rows, key=lambda group: _order(group[0])[:2])]
-    return "\n\n".join(tables) if tables else "*No results yet.*"
+    tables = (_table(list(some), published) for _, some in groupby(rows, key=lambda group: _order(group[0])[:2]))
+    return [part for parts in tables for part in parts] or ["*No results yet.*"]
+
+
+def results_markdown(records: Iterable[Record], published: Sequence[Published] = PUBLISHED) -> str:
+    """`results_parts` as Markdown."""
+    parts = results_parts(records, published)
+    return "\n\n".join(part.markdown() if isinstance(part, Table) else str(part) for part in parts)
 
 
 def families_markdown(records: Iterable[Record], times: Mapping[str, Sequence[str]]) -> str:
@@ -91,22 +98,22 @@ def _order(record: Record) -> tuple[Any, ...]:
     return *shared, flow, length, str(record.get("protocol")), updates, _label(record)
 
 
-def _table(groups: Sequence[Sequence[Record]], published: Sequence[Published]) -> str:
+def _table(groups: Sequence[Sequence[Record]], published: Sequence[Published]) -> tuple[Part, Part]:
     data, binarisation, *_ = _order(groups[0][0])
-    lines = [markdown_line(_HEADER), markdown_line(("---", "---", *["---:"] * 6))]
+    rows = []
     sources: dict[Source, None] = {}
     for (flow, length), some in groupby(groups, key=lambda group: _posterior_key(group[0])):
-        lines += [markdown_line(_ours(group)) for group in some]
+        rows += [_ours(group) for group in some]
         for row in published:
             beside = data == "mnist" and binarisation in row.source.binarisations
             if beside and (row.flow, row.length) == (flow, length):
-                lines.append(markdown_line(_theirs(row)))
+                rows.append(_theirs(row))
                 sources[row.source] = None
     note = (
         f"In nats, {data}, {binarisation} binarisation: mean ± standard error over the test images "
         "(10,000, with S = 200 importance samples each, where a row says no other). "
     )
-    return "\n".join([*lines, "", note + " ".join(source.note for source in sources)]).rstrip()
+    return Table(_HEADER, rows, left=2), (note + " ".join(source.note for source in sources)).rstrip()
 
 
 def _posterior_key(record: Record) -> tuple[Any, Any]:
@@ -187,8 +194,3 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def markdown_line(cells: Iterable[str]) -> str:
-    """A row of a Markdown table."""
-    return f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |"

@@ -23,7 +23,6 @@ from flowvi.experiments.figure3.energies import ENERGIES
 from flowvi.experiments.figure3.quadrature import midpoints
 from flowvi.experiments.figure3.store import Record, Store
 from flowvi.reports.columns import Picture, Section, Table
-from flowvi.reports.pictures import save
 from flowvi.reports.tables import ABSENT, number
 
 __all__ = ["divergences", "sections"]
@@ -62,20 +61,18 @@ class _Column(NamedTuple):
 
 
 def sections(folder: Path) -> list[Section]:
-    """Draw what a folder's `figure3.jsonl` and `figure3.npz` hold as `figure3.svg` and `figure3.png`; and a table.
+    """What a folder's `figure3.jsonl` and `figure3.npz` hold, drawn, and as a table.
 
     A density is exact at each of its points, by the flow's inverse; each flow is its restarts' of median KL.
 
     Raises:
-        RunError: there are no results, or a file cannot be read or written.
+        RunError: there are no results, or they cannot be read.
     """
     store = Store(folder)
     if not store.records:
         raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce figure3` first")
-    figure = _figure(store)
-    for kind in ("svg", "png"):
-        save(figure, folder / f"figure3.{kind}")
-    picture = Picture("figure3", "Four target densities, the densities of flows fitted to them, and KL against length")
+    words = "Four target densities, the densities of flows fitted to them, and KL against length"
+    picture = Picture("figure3", words, _figure(store))
     return [Section("Figure 3", [picture, divergences(store.records), _NOTE])]
 
 

@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
 from flowvi.experiments.arms.store import Store
 from flowvi.reports.columns import Picture, Section
-from flowvi.reports.pictures import save
 from flowvi.reports.published import PAPER, REPRODUCTION, Source, published
 from flowvi.reports.table2 import printed, read, settings
 from flowvi.reports.table2 import sections as tables
@@ -54,18 +53,15 @@ class _Point(NamedTuple):
 
 
 def sections(folder: Path) -> list[Section]:
-    """Draw what a folder's `figure4.jsonl` holds as `figure4.svg` and `figure4.png` beside it; then its tables.
+    """What a folder's `figure4.jsonl` holds, drawn, and in tables.
 
     Bars go from the lowest seed to the highest; of a single seed they are ± one standard error over test images.
 
     Raises:
-        RunError: there are no results, or a file cannot be read or written.
+        RunError: there are no results, or they cannot be read.
     """
-    figure = _figure(read(folder))
-    for kind in ("svg", "png"):
-        save(figure, folder / f"figure4.{kind}")
-    picture = Picture("figure4", "Free energy, KL and −ln p(x) of test images against the number of layers")
-    return [Section("Figure 4", [picture]), *tables(folder)]
+    words = "Free energy, KL and −ln p(x) of test images against the number of layers"
+    return [Section("Figure 4", [Picture("figure4", words, _figure(read(folder)))]), *tables(folder)]
 
 
 def _figure(store: Store) -> Figure:

@@ -19,7 +19,8 @@ from typing import Any
 from flowvi.errors import DataError, FlowviError, RunError
 from flowvi.experiments.run import atomic_write
 from flowvi.flows.registry import FAMILIES
-from flowvi.reports.comparison import families_markdown, markdown_line, results_markdown
+from flowvi.reports.columns import markdown_line
+from flowvi.reports.comparison import families_markdown, results_markdown
 from flowvi.reports.tables import ABSENT, number, result_table
 
 __all__ = ["BLOCKS", "main", "rewrite"]
