@@ -27,7 +27,7 @@ from flowvi.reports.columns import Picture, Section
 from flowvi.reports.reproductions import REPRODUCTIONS, load
 
 PRESET = "dlgm.nf10.mnist"
-COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure", "export", "reproduce")
+COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure", "export", "reproduce", "report")
 
 Stub = Callable[..., None]
 
@@ -232,6 +232,7 @@ def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: lis
     stub("flowvi.reports.table2", sections=sections)
     stub("flowvi.experiments.cifar10", reproduce=lambda *words: None)
     stub("flowvi.reports.cifar10", sections=sections)
+    stub("flowvi.reports.report", report=lambda results, out: [out / "report.html"])
     make_run("runs/dlgm.nf10.mnist/0")
     make_run("runs/dlgm.nf10.mnist,flow.length=40/3")
     for command in COMMANDS:
@@ -517,8 +518,10 @@ def test_figure(stub: Stub) -> None:
 def test_reproduce(stub: Stub) -> None:
     calls: list[Any] = []
 
-    def reproduce(budget: str, out: Path, jobs: int, say: Callable[[str], None], overrides: dict[str, Any]) -> None:
-        assert overrides == {}
+    def reproduce(
+        budget: str, out: Path, jobs: int, say: Callable[[str], None], overrides: dict[str, Any], only: list[str]
+    ) -> None:
+        assert (overrides, only) == ({}, [])
         calls.append((budget, out, jobs))
         out.mkdir(parents=True, exist_ok=True)
         say("a cell is done")
@@ -549,7 +552,8 @@ def test_reproduce_hands_settings_on_shares_a_folder_and_prints_texts(stub: Stub
     Path("runs/figure4/short").mkdir(parents=True)
     stub("flowvi.experiments.arms.reproduce", figure4=lambda *words: calls.append(words) or len(calls) == 1)
     stub("flowvi.reports.table2", sections=lambda folder: [Section("Claims", [("confirmed: a claim",)])])
-    result = invoke("reproduce", "table2", "training.updates=30", "seed=0,1", "-b", "short")
+    chosen = "--only", "planar-*", "--only", "nice-10"
+    result = invoke("reproduce", "table2", "training.updates=30", "seed=0,1", "-b", "short", *chosen)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "reproduce table2, short budget: runs/figure4/short",
@@ -562,8 +566,9 @@ def test_reproduce_hands_settings_on_shares_a_folder_and_prints_texts(stub: Stub
         "md: runs/figure4/short/table2.md",
         "txt: runs/figure4/short/table2.txt",
     ]
-    ((budget, out, _, _, axes),) = calls
-    assert (budget, out, axes) == ("short", Path("runs/figure4/short"), {"training.updates": [30], "seed": [0, 1]})
+    ((budget, out, _, _, axes, only),) = calls
+    assert (budget, out, only) == ("short", Path("runs/figure4/short"), ["planar-*", "nice-10"])
+    assert axes == {"training.updates": [30], "seed": [0, 1]}
     assert invoke("reproduce", "table2").exit_code == 1  # jobs have failed
     assert calls[1][0] == "short"  # unless another budget is asked for
 

@@ -376,6 +376,7 @@ def _complete_reproduction(incomplete: str) -> list[tuple[str, str]]:
         "flowvi reproduce figure3 --out results",
         "flowvi reproduce cifar10 data.path=cifar10.npz seed=0,1,2",
         "flowvi reproduce table2 --budget short seed=0,1,2",
+        "flowvi reproduce table2 --only gaussian-0 --only 'planar-*'",
     )
 )
 def reproduce(
@@ -395,6 +396,10 @@ def reproduce(
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Processes [default: one for each core, 8 at most]")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="PATTERN", help="Rows by name, such as 'planar-*' [repeatable]"),
     ] = None,
 ) -> None:
     """Reproduce a figure or table of the paper.
@@ -422,7 +427,7 @@ def reproduce(
     axes = _axes(words or [])
     folder = out or runs_root() / (entry.of or name) / budget
     typer.echo(f"reproduce {name}, {budget} budget: {folder}")
-    complete = load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo, axes)
+    complete = load(entry.run)(budget, folder, jobs or min(os.cpu_count() or 1, 8), typer.echo, axes, only or [])
     shown = write_page(load(entry.sections)(folder), folder / name)
     for path in shown:
         if path.suffix == ".txt":
@@ -431,6 +436,28 @@ def reproduce(
         typer.echo(f"{path.suffix[1:]}: {path}")
     if complete is False:
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog=_examples(
+        "flowvi report results",
+        "flowvi report results --out page",
+    )
+)
+def report(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="The folder of result files.", show_default=True)
+    ] = Path("results"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder of the report.")] = Path("report"),
+) -> None:
+    """Write a report of result files: one page of HTML, Markdown, and each figure as SVG and PNG.
+
+    It reads result files only, as `flowvi reproduce … --out RESULTS` and `flowvi collect` write them.
+    """
+    from flowvi.reports.report import report as write
+
+    for path in write(results, out):
+        typer.echo(f"{path.suffix[1:]}: {path}")
 
 
 def _axes(words: list[str]) -> dict[str, list[Any]]:

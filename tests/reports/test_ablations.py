@@ -28,7 +28,7 @@ def lines(text: str, start: str) -> list[str]:
 
 
 def test_arms_and_their_differences(make_results: Make) -> None:
-    markdown, plain = publish(make_results("ablations", FIGURES))
+    *_, markdown, plain = publish(make_results("ablations", FIGURES))
     text = plain.read_text()
     assert "Must the inference network give the flow's parameters?" in text
     assert lines(text, "static") == ["static K = 10 97.50 ± 0.24 6.50 ± 0.02 91.00 ± 0.23 3, s.d. 0.10 1,000"]
@@ -45,7 +45,7 @@ def test_arms_and_their_differences(make_results: Make) -> None:
 
 
 def test_with_few_seeds_a_difference_has_the_images_error_alone(make_results: Make) -> None:
-    _, plain = publish(make_results("ablations", FIGURES, seeds=2))
+    *_, plain = publish(make_results("ablations", FIGURES, seeds=2))
     assert lines(plain.read_text(), "parameters  static − amortised") == [
         "parameters static − amortised K = 10 2.50 ± 0.00 1.00 ± 0.00"
     ]

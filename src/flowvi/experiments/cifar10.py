@@ -15,6 +15,7 @@ import torch
 
 from flowvi.data.cifar10 import read
 from flowvi.errors import ConfigError, RunError
+from flowvi.experiments.choice import choose
 from flowvi.experiments.config import resolve
 from flowvi.experiments.results import mean_and_error
 from flowvi.experiments.run import atomic_write
@@ -38,6 +39,7 @@ def reproduce(
     jobs: int,
     say: Callable[[str], None] = lambda line: None,
     axes: Mapping[str, Sequence[Any]] | None = None,
+    only: Sequence[str] = (),
 ) -> None:
     """Train and test the four presets, and leave their results in `out` as `cifar10.jsonl`.
 
@@ -49,6 +51,7 @@ def reproduce(
         out: the folder of the file.
         jobs: processes; the runs are divided between them.
         say: told what the data are.
+        only: patterns of the presets' names; without any, all four.
         axes: the values of any key of the config, such as `{"data.path": [FILE], "seed": [0, 1, 2]}`.
 
     Raises:
@@ -61,7 +64,7 @@ def reproduce(
         raise ConfigError(f"budget cannot be {budget!r}: it takes one of {', '.join(BUDGETS)}")
     given = {key: list(values) for key, values in (axes or {}).items()}
     settings = {**_defaults(budget, given, say), **given}
-    outcomes = sweep(PRESETS, jobs=jobs, retry=True, **settings)
+    outcomes = sweep(choose(PRESETS, only), jobs=jobs, retry=True, **settings)
     failed = [outcome for outcome in outcomes if outcome.state != "done"]
     if failed:
         first = failed[0]

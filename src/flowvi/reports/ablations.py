@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flowvi.errors import RunError
-from flowvi.experiments.arms.ablations import ABLATIONS, Ablation
+from flowvi.experiments.arms.ablations import ABLATIONS, Ablation, Contrast
 from flowvi.experiments.arms.store import Store
+from flowvi.reports.answers import answer
 from flowvi.reports.claims import difference_words
-from flowvi.reports.columns import Section, Table
+from flowvi.reports.columns import Part, Picture, Section, Table
 from flowvi.reports.comparison import mean_words, seeds_words
+from flowvi.reports.forest import draw_forest
 from flowvi.reports.paired import Difference, difference
 from flowvi.reports.table2 import settings
 from flowvi.reports.tables import ABSENT, number
 
-__all__ = ["contrasts", "figures", "sections"]
+__all__ = ["contrasts", "figures", "measured", "sections"]
 
 _NOTE = (
     "Paired image by image, and seed by seed where both sides have the same seeds; below 0, the level named is better. "
@@ -40,14 +43,43 @@ def sections(folder: Path) -> list[Section]:
 
 
 def _section(ablation: Ablation, store: Store) -> Section:
+    title = f"Ablation: {ablation.name}"
     records = [record for point in ablation.points() for record in store.of(ablation.arm_name(point))]
     if not records:
-        return Section(ablation.name, [ablation.question, "Not measured."])
+        return Section(title, [ablation.question, "Not measured."])
+    found = measured(ablation, store, "nll")
+    answered = answer(ablation, found)
     notes = [_NOTE, *([_OTHER_IMAGES] if "binarisation" in ablation.factors else [])]
     how = f"In nats: {settings(records)}. Mean over seeds ± standard error over test images."
-    return Section(
-        ablation.name, [ablation.question, figures(ablation, store), how, contrasts(ablation, store), *notes]
+    parts: list[Part] = [f"**{ablation.question}**", *([answered] if answered else [])]
+    parts += [*([_picture(ablation, found)] if found else []), figures(ablation, store), how]
+    findings = (f"**{ablation.question}** {answered}",) if answered else ()
+    return Section(title, [*parts, contrasts(ablation, store), *notes], findings)
+
+
+def _picture(ablation: Ablation, found: Sequence[tuple[Contrast, Difference]]) -> Picture:
+    rows = [(f"{_what(ablation, contrast)}, {_others(ablation, contrast)}", each) for contrast, each in found]
+    words = f"Differences of −ln p(x) in the ablation of {ablation.name}, each with its interval"
+    return Picture(f"ablation-{ablation.name}", words, draw_forest(rows, "difference of −ln p(x), nats"))
+
+
+def measured(ablation: Ablation, store: Store, figure: str) -> list[tuple[Contrast, Difference]]:
+    """The differences of a figure that there are results of on both sides."""
+    pairs = (
+        (each, difference(store.images(each.arm), store.images(each.against), figure)) for each in ablation.contrasts()
     )
+    return [(each, found) for each, found in pairs if found is not None]
+
+
+def _what(ablation: Ablation, contrast: Contrast) -> str:
+    """Such as `threshold − fixed`."""
+    return f"{contrast.level} − {next(iter(ablation.factors[contrast.factor]))}"
+
+
+def _others(ablation: Ablation, contrast: Contrast) -> str:
+    """The levels of the other factors."""
+    levels = zip(ablation.factors, contrast.arm.split("/")[1:], strict=True)
+    return ", ".join(level for name, level in levels if name != contrast.factor) or ABSENT
 
 
 def figures(ablation: Ablation, store: Store) -> Table:
@@ -64,16 +96,9 @@ def figures(ablation: Ablation, store: Store) -> Table:
 
 def contrasts(ablation: Ablation, store: Store) -> Table:
     """Each arm against the one that differs from it in one factor alone."""
-    rows = []
-    for contrast in ablation.contrasts():
-        ours, theirs = store.images(contrast.arm), store.images(contrast.against)
-        if ours and theirs:
-            levels = ablation.factors[contrast.factor]
-            arm = contrast.arm.split("/")[1:]
-            others = ", ".join(
-                level for name, level in zip(ablation.factors, arm, strict=True) if name != contrast.factor
-            )
-            found: list[Difference | None] = [difference(ours, theirs, figure) for figure in ("free_energy", "nll")]
-            what = f"{contrast.level} − {next(iter(levels))}"
-            rows.append((contrast.factor, what, others or ABSENT, *map(difference_words, found)))
+    both = zip(*(measured(ablation, store, figure) for figure in ("free_energy", "nll")), strict=True)
+    rows = [
+        (each.factor, _what(ablation, each), _others(ablation, each), difference_words(bound), difference_words(found))
+        for (each, bound), (_, found) in both
+    ]
     return Table(("factor", "difference", "at", "of F(x)", "of −ln p(x)"), rows, left=3)

@@ -16,7 +16,7 @@ from flowvi.experiments.run import atomic_write
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Part", "Picture", "Section", "Table", "markdown_line", "write_page"]
+__all__ = ["Chapter", "Part", "Picture", "Section", "Table", "markdown_line", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,14 @@ class Section:
     def plain(self) -> str:
         """As plain text."""
         return "\n\n".join([f"{self.title}\n{'=' * len(self.title)}", *map(_plain, self.parts)])
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Sections of one origin, and the command that makes their results."""
+
+    sections: Sequence[Section]
+    command: str | None = None
 
 
 def write_page(sections: Sequence[Section], stem: Path) -> list[Path]:

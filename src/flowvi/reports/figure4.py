@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
+from flowvi.experiments.arms.gallery import read as read_gallery
 from flowvi.experiments.arms.store import Store
 from flowvi.reports.columns import Picture, Section
+from flowvi.reports.curves import draw_curves, draw_gallery
 from flowvi.reports.published import PAPER, REPRODUCTION, Source, published
 from flowvi.reports.table2 import printed, read, settings
 from flowvi.reports.table2 import sections as tables
@@ -36,6 +38,11 @@ STYLES = {
 LINES = "planar", "nice"  # the paper's, along K
 START, SIZE = "h", 3.8
 DASHES = (0, (3, 2))
+_CURVES_NOTE = (
+    "F(x) at β = 1 in nats: in training a mean over 100 updates, on validation images one sample of each image. Every "
+    "seed has its line."
+)
+_ARMS = {arm.name: arm for arm in ARMS}
 _TITLES = {
     "planar": "planar",
     "nice": "NICE",
@@ -60,8 +67,20 @@ def sections(folder: Path) -> list[Section]:
     Raises:
         RunError: there are no results, or they cannot be read.
     """
+    store = read(folder)
     words = "Free energy, KL and −ln p(x) of test images against the number of layers"
-    return [Section("Figure 4", [Picture("figure4", words, _figure(read(folder)))]), *tables(folder)]
+    drawn = [Section("Figure 4", [Picture("figure4", words, _figure(store))]), *tables(folder)]
+    titles = {arm: _ARMS[arm].title for arm in printed(store)}
+    curves = draw_curves({titles[arm]: store.of(arm) for arm in titles})
+    if curves:
+        words = "Free energy in training and on validation images, against updates"
+        drawn.append(Section("Training", [Picture("figure4-training", words, curves), _CURVES_NOTE]))
+    shown = read_gallery(folder, "figure4")
+    gallery = draw_gallery({titles[arm]: shown[arm] for arm in titles if arm in shown})
+    if gallery:
+        words = "Test images, their reconstructions, and samples of each model"
+        drawn.append(Section("Reconstructions and samples", [Picture("figure4-gallery", words, gallery)]))
+    return drawn
 
 
 def _figure(store: Store) -> Figure:

@@ -22,9 +22,9 @@ class Reproduction:
     Attributes:
         summary: a line on it.
         budgets: what may be spent on it, and what that comes to.
-        run: `module:function`, called with budget, folder, number of processes, what is told each line of progress, and
-            the values of keys of the config, each a list; does what is not on file yet, and leaves files in the folder.
-            Returns False where part of it failed.
+        run: `module:function`, called with budget, folder, number of processes, what is told each line of progress, the
+            values of keys of the config, each a list, and patterns of the names of rows (none: all); does what is not
+            on file yet, and leaves files in the folder. Returns False where part of it failed.
         sections: `module:function`, called with the folder; draws pictures of those files beside them, and returns the
             `columns.Section`s that a reader sees.
         of: the reproduction whose runs and folder it shares, if not its own.

@@ -36,7 +36,9 @@ def sections(folder: Path) -> list[Section]:
         raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce stability` first")
     done = [record for record in store.records if "failure" not in record]
     how = [f"In nats: {settings(done)}."] if done else []
-    return [Section("Stability of training", [counts(store), *how, _NOTE])]
+    table = counts(store)
+    findings = tuple(f"Training, {row[0]}: {row[1]} runs blew up." for row in table.rows)
+    return [Section("Stability of training", [table, *how, _NOTE], findings)]
 
 
 def blown(record: Record) -> bool:

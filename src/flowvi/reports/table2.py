@@ -11,7 +11,7 @@ from flowvi.errors import RunError
 from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
 from flowvi.experiments.arms.headline import is_headline
 from flowvi.experiments.arms.store import Store
-from flowvi.reports.claims import CLAIMS, difference_words, judge
+from flowvi.reports.claims import CLAIMS, Finding, difference_words, judge
 from flowvi.reports.columns import Section, Table
 from flowvi.reports.comparison import duration, mean_words, seeds_words
 from flowvi.reports.paired import ENOUGH_SEEDS, Difference, difference
@@ -44,10 +44,12 @@ def sections(folder: Path) -> list[Section]:
         RunError: there are no results, or they cannot be read.
     """
     store = read(folder)
+    judged = _judged(store)
+    lines = tuple(line for finding in judged for line in finding.lines())
     return [
-        Section("Table 2", [figures(store), *_notes(store)]),
+        Section("Table 2", [figures(store), *_notes(store)], _headline(store)),
         Section("Cost, at equal updates", [costs(store), _COST_NOTE]),
-        Section("Claims", [_claims(store), _CLAIM_NOTE]),
+        Section("Claims", [lines, _CLAIM_NOTE], tuple(f"**{each.verdict}**: {each.claim.words}." for each in judged)),
     ]
 
 
@@ -141,11 +143,25 @@ def _published(source: Source, arm: str) -> str:
     return " / ".join(f"{approximate.get(key, '')}{value}" for key, value in parts)
 
 
-def _claims(store: Store) -> tuple[str, ...]:
+def _judged(store: Store) -> list[Finding]:
     def compare(ours: str, theirs: str, figure: str) -> Difference | None:
         return _compare(store, ours, theirs, figure)
 
-    return tuple(line for claim in CLAIMS for line in judge(claim, compare).lines())
+    return [judge(claim, compare) for claim in CLAIMS]
+
+
+def _headline(store: Store) -> tuple[str, ...]:
+    """−ln p(x) of planar flows along K beside the paper's, in a line."""
+    arms = [arm for arm in printed(store) if arm == GAUSSIAN or arm.startswith("planar-")]
+    if not arms:
+        return ()
+    lengths = [int(arm.rpartition("-")[2]) for arm in arms]
+    ours = [mean_words(store.of(arm), "nll") for arm in arms]
+    theirs = [row for k in lengths if (row := published(PAPER, "planar" if k else "gaussian", k))]
+    return (
+        f"−ln p(x), planar flows of K = {' / '.join(map(str, lengths))}: {' / '.join(ours)} nats "
+        f"({settings(store.records)}). The paper's: {' / '.join(str(row.nll) for row in theirs)}.",
+    )
 
 
 def _compare(store: Store, ours: str, theirs: str, figure: str = "nll") -> Difference | None:

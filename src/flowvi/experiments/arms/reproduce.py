@@ -15,6 +15,7 @@ from flowvi.experiments.arms import stability as stability_grid
 from flowvi.experiments.arms.arm import Arm, Budget, jobs_of, split_seeds
 from flowvi.experiments.arms.store import Record, Store
 from flowvi.experiments.arms.training import course_of, tested
+from flowvi.experiments.choice import choose
 from flowvi.experiments.sweep import sweep_jobs
 from flowvi.experiments.sweeps.grid import Job
 
@@ -22,31 +23,31 @@ __all__ = ["ablations", "compare", "figure4", "rates", "stability"]
 
 Say = Callable[[str], None]
 Figures = Callable[[Job], Record | None]
+Names = Sequence[str]
 
 
-def figure4(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
+def _silent(line: str) -> None:
+    pass
+
+
+def figure4(budget: str, out: Path, jobs: int, say: Say = _silent, settings: Any = None, only: Names = ()) -> bool:
     """Run what Figure 4 and Table 2 show. As `compare`; `budget` is `smoke`, `short` or `paper`."""
-    spent = _budget(figure4_grid.BUDGETS, budget)
-    return compare("figure4", figure4_grid.arms(budget), (budget, spent), out, jobs, say, settings, pictured=True)
+    return compare("figure4", *_of(figure4_grid, budget, only), out, jobs, say, settings, pictured=True)
 
 
-def ablations(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
+def ablations(budget: str, out: Path, jobs: int, say: Say = _silent, settings: Any = None, only: Names = ()) -> bool:
     """Run the ablations. As `compare`; `budget` is `smoke` or `short`."""
-    spent = _budget(ablation_grids.BUDGETS, budget)
-    return compare("ablations", ablation_grids.arms(budget), (budget, spent), out, jobs, say, settings)
+    return compare("ablations", *_of(ablation_grids, budget, only), out, jobs, say, settings)
 
 
-def stability(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
+def stability(budget: str, out: Path, jobs: int, say: Say = _silent, settings: Any = None, only: Names = ()) -> bool:
     """Count trainings that blow up. As `compare`; `budget` is `smoke` or `default`."""
-    spent = _budget(stability_grid.BUDGETS, budget)
-    arms = stability_grid.arms(budget)
-    return compare("stability", arms, (budget, spent), out, jobs, say, settings, figures=course_of)
+    return compare("stability", *_of(stability_grid, budget, only), out, jobs, say, settings, figures=course_of)
 
 
-def rates(budget: str, out: Path, jobs: int, say: Say = lambda line: None, settings: Any = None) -> bool:
+def rates(budget: str, out: Path, jobs: int, say: Say = _silent, settings: Any = None, only: Names = ()) -> bool:
     """Try learning rates on each family of flows. As `compare`; `budget` is `smoke` or `default`."""
-    spent = _budget(rates_grid.BUDGETS, budget)
-    return compare("rates", rates_grid.arms(budget), (budget, spent), out, jobs, say, settings, figures=course_of)
+    return compare("rates", *_of(rates_grid, budget, only), out, jobs, say, settings, figures=course_of)
 
 
 def compare(
@@ -55,7 +56,7 @@ def compare(
     budget: tuple[str, Budget],
     out: Path,
     jobs: int,
-    say: Say = lambda line: None,
+    say: Say = _silent,
     settings: Mapping[str, Sequence[Any]] | None = None,
     *,
     figures: Figures = tested,
@@ -137,7 +138,12 @@ def _gathered(found: Sequence[tuple[Arm, Job]], about: Record, figures: Figures)
     return made
 
 
-def _budget(budgets: Mapping[str, Budget], name: str) -> Budget:
-    if name not in budgets:
-        raise ConfigError(f"budget cannot be {name!r}: it takes one of {', '.join(budgets)}")
-    return budgets[name]
+def _of(grid: Any, name: str, only: Names) -> tuple[list[Arm], tuple[str, Budget]]:
+    """The arms of a grid's budget whose names fit, and the budget.
+
+    Raises:
+        ConfigError: there is no such budget, or nothing fits.
+    """
+    if name not in grid.BUDGETS:
+        raise ConfigError(f"budget cannot be {name!r}: it takes one of {', '.join(grid.BUDGETS)}")
+    return choose(grid.arms(name), only, lambda arm: arm.name), (name, grid.BUDGETS[name])

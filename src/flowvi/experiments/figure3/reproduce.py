@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from flowvi.errors import ConfigError, InterruptedRun, RunError
+from flowvi.experiments.choice import choose
 from flowvi.experiments.figure3.cells import FLOWS, Cell, cells
 from flowvi.experiments.figure3.energies import ENERGIES
 from flowvi.experiments.figure3.quadrature import Integrals, stable
@@ -42,6 +43,7 @@ def reproduce(
     jobs: int,
     say: Callable[[str], None] = lambda line: None,
     overrides: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
 ) -> None:
     """Run the cells of a budget that are not on file yet.
 
@@ -51,16 +53,17 @@ def reproduce(
         jobs: processes, each with one thread.
         say: told a line on each cell as it is done.
         overrides: none are taken.
+        only: patterns of the cells' names, such as `U1/planar/*`; without any, all cells.
 
     Raises:
-        ConfigError: another budget, or overrides.
+        ConfigError: another budget, overrides, or a pattern that fits no cell.
         RunError: files that cannot be used, or are of another budget; a process that was killed.
         NonFiniteError: a free energy that is not finite.
         InterruptedRun: it was asked to stop; cells that were done are on file.
     """
     if overrides:
         raise ConfigError(f"figure3 takes no settings: leave out {', '.join(overrides)}")
-    wanted, store = cells(budget), Store(out)
+    wanted, store = choose(cells(budget), only, lambda cell: cell.name), Store(out)
     store.check_budget(budget)
     left = [cell for cell in wanted if not store.has(cell)]
     if len(left) < len(wanted):
