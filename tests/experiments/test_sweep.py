@@ -24,7 +24,7 @@ import flowvi
 from flowvi.errors import ConfigError, InterruptedRun, RunError
 from flowvi.experiments.checkpoints import read_checkpoint
 from flowvi.experiments.config import resolve, run_folder
-from flowvi.experiments.run import Run
+from flowvi.experiments.run import Run, Sampling
 from flowvi.experiments.sweep import _outcome, sweep_jobs
 from flowvi.experiments.sweeps import cluster, local, worker
 from flowvi.experiments.sweeps.board import Board
@@ -312,11 +312,11 @@ def test_a_sweep_does_what_is_left_and_no_more(
 def test_jobs_of_another_test_than_the_default_one(small: Settings) -> None:
     (job,) = plan(PRESET, small)
     flowvi.train(PRESET, **small)
-    (first,) = sweep_jobs([replace(job, samples=7, images=20)])
+    (first,) = sweep_jobs([replace(job, tests=(Sampling(7, 20),))])
     assert first.result is not None
     assert (first.result["samples"], first.result["images"]) == (7, 20)
     assert sorted(path.name for path in job.folder.glob("result*.json")) == ["result-is-7-images20.json"]
-    (again,) = sweep_jobs([replace(job, samples=7, images=20)])
+    (again,) = sweep_jobs([replace(job, tests=(Sampling(7, 20),))])
     assert (again.earlier, again.result) == (True, first.result)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +18,7 @@ from flowvi.experiments.config import Config, difference
 __all__ = [
     "DEFAULT_SAMPLES",
     "Run",
+    "Sampling",
     "append_line",
     "as_run",
     "atomic_write",
@@ -27,6 +28,13 @@ __all__ = [
 ]
 
 DEFAULT_SAMPLES = 200  # importance samples for each image of a test, as in the paper
+
+
+class Sampling(NamedTuple):
+    """What a test takes: importance samples for each image, and a random subset of so many images (None: all)."""
+
+    samples: int = DEFAULT_SAMPLES
+    images: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from flowvi.errors import NonFiniteError
 from flowvi.experiments import evaluate
 from flowvi.experiments.arms import reproduce
 from flowvi.experiments.arms.arm import Budget
-from flowvi.experiments.run import Run
+from flowvi.experiments.run import Run, Sampling
 from flowvi.experiments.sweeps.grid import Job
 from flowvi.experiments.sweeps.jobs import Outcome, standing
 from flowvi.experiments.train import train_run
@@ -20,7 +20,7 @@ Settings = dict[str, Any]
 @pytest.fixture
 def budget(tiny: Settings) -> Budget:
     settings = {key: value for key, value in tiny.items() if key != "flow.length"}
-    return Budget("", (0,), settings, samples=5, images=20)
+    return Budget("", (0,), settings, tests=(Sampling(5, 20), Sampling(9, 10)))
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
             train_run(made)
         except NonFiniteError as error:
             return Outcome(job, "failed", message=str(error))
-        return Outcome(job, "done", result=evaluate.test(made, samples=job.samples, images=job.images))
+        first, *_ = [evaluate.test(made, samples=each.samples, images=each.images) for each in job.tests]
+        return Outcome(job, "done", result=first)
 
     monkeypatch.setattr(reproduce, "sweep_jobs", run)

@@ -69,6 +69,11 @@ def test_curves_and_pictures_are_on_file(budget: Budget, tmp_path: Path) -> None
     assert compare("tiny", ARMS, ("short", budget), tmp_path, 1, pictured=True)
     (record,) = Store(tmp_path, "tiny").of("planar-2")
     assert record["curve"]["update"][-1] == record["updates"]
+    (more,) = record["more_samples"]
+    assert (more["samples"], more["images"]) == (9, 10)
+    few, many = (next(tmp_path.rglob(f"dlgm.nf10*/0/result-is-{name}.npz")) for name in ("5-images20", "9-images10"))
+    before, after = (dict(zip(file["row"], file["log_evidence"], strict=True)) for file in map(np.load, (few, many)))
+    assert more["change"] == pytest.approx(np.mean([before[row] - after[row] for row in after]))
     shown = gallery.read(tmp_path, "tiny")
     assert set(shown) == {"gaussian-0", "planar-2", "again"}
     ours, others = shown["planar-2"], shown["gaussian-0"]

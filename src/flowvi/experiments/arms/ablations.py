@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowvi.experiments.arms.arm import Arm, Budget, Settings
+from flowvi.experiments.run import Sampling
 
 __all__ = ["ABLATIONS", "BUDGETS", "Ablation", "Contrast", "Levels", "arms"]
 
@@ -112,8 +113,7 @@ BUDGETS: Mapping[str, Budget] = {
         "two levels of each factor, 20 updates, 100 test images, one seed: minutes",
         seeds=(0,),
         settings={"training.updates": 20, "training.warmup": 10, "training.validate_every": 20},
-        samples=10,
-        images=100,
+        tests=(Sampling(10, 100),),
     ),
     "short": Budget(
         "all grids, 10,000 updates, 3 seeds: half a day on two cores",

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowvi.errors import ConfigError
 from flowvi.experiments.config import Config, resolve
-from flowvi.experiments.run import DEFAULT_SAMPLES
+from flowvi.experiments.run import Sampling
 from flowvi.experiments.sweeps.grid import Job, plan
 
 __all__ = ["Arm", "Budget", "Settings", "config_of", "jobs_of", "split_seeds"]
@@ -37,15 +37,13 @@ class Budget:
         summary: what it comes to, in a line.
         seeds: of each arm.
         settings: of every arm.
-        samples: of each test image.
-        images: a random subset of so many test images; None: all.
+        tests: of every run; the first one's figures are the run's.
     """
 
     summary: str
     seeds: tuple[int, ...]
     settings: Settings = field(default_factory=dict)
-    samples: int = DEFAULT_SAMPLES
-    images: int | None = None
+    tests: tuple[Sampling, ...] = (Sampling(),)
 
 
 def split_seeds(budget: Budget, overrides: Settings) -> tuple[Budget, dict[str, Any]]:
@@ -55,8 +53,9 @@ def split_seeds(budget: Budget, overrides: Settings) -> tuple[Budget, dict[str, 
         ConfigError: seeds that cannot be read, or one given twice.
 
     Example:
-        >>> split_seeds(Budget("", (0,)), {"seed": "0,1", "training.batch": 50})
-        (Budget(summary='', seeds=(0, 1), settings={}, samples=200, images=None), {'training.batch': 50})
+        >>> budget, rest = split_seeds(Budget("", (0,)), {"seed": "0,1", "training.batch": 50})
+        >>> budget.seeds, rest
+        ((0, 1), {'training.batch': 50})
     """
     rest = {key: value for key, value in overrides.items() if key != "seed"}
     if "seed" not in overrides:
@@ -87,7 +86,7 @@ def jobs_of(arms: Sequence[Arm], budget: Budget, overrides: Settings) -> list[tu
             axes = {key: [value] for key, value in _settings(arm, budget, overrides).items()}
             (job,) = plan(arm.preset, {**axes, "seed": [seed]})
             label = f"{arm.title}, seed {seed}"
-            job = replace(job, label=label, samples=budget.samples, images=budget.images)
+            job = replace(job, label=label, tests=budget.tests)
             found.append((arm, made.setdefault(job.folder, job)))
     return found
 

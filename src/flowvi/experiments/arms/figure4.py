@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flowvi.experiments.arms.arm import Arm, Budget
+from flowvi.experiments.run import Sampling
 
 __all__ = ["ARMS", "BUDGETS", "GAUSSIAN", "LENGTHS", "OTHERS", "SMOKE_ARMS", "arms"]
 
@@ -28,23 +29,26 @@ ARMS: tuple[Arm, ...] = (
 )
 SMOKE_ARMS = GAUSSIAN, "planar-10", "nice-10"
 
+_TESTS = Sampling(), Sampling(5000, 1000)  # the second says how far S = 200 is off
+
 BUDGETS: Mapping[str, Budget] = {
     "smoke": Budget(
         "K = 0 and 10, 200 updates, 200 test images, one seed: minutes",
         seeds=(0,),
         settings={"training.updates": 200, "training.warmup": 100, "training.validate_every": 200},
-        samples=20,
-        images=200,
+        tests=(Sampling(20, 200), Sampling(100, 50)),
     ),
     "short": Budget(
         "every K, fixed binarisation, 20,000 updates, 2 seeds: hours on two cores",
         seeds=(0, 1),
         settings={"training.updates": 20_000, "data.binarisation": "fixed"},
+        tests=_TESTS,
     ),
     "paper": Budget(
         "every K, the paper's 500,000 updates and optimiser, 3 seeds: for a GPU",
         seeds=(0, 1, 2),
         settings={"training.protocol": "paper", "data.binarisation": "fixed"},
+        tests=_TESTS,
     ),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flowvi.experiments.arms.arm import Arm, Budget
+from flowvi.experiments.run import Sampling
 
 __all__ = ["BUDGETS", "FAMILIES", "RATES", "arms"]
 
@@ -30,15 +31,13 @@ BUDGETS: Mapping[str, Budget] = {
         "two families, 60 updates: a minute",
         seeds=(0,),
         settings={"training.updates": 60, "training.warmup": 30, "training.validate_every": 60},
-        samples=10,
-        images=100,
+        tests=(Sampling(10, 100),),
     ),
     "default": Budget(
         "all families, 5,000 updates, one seed: two hours on two cores",
         seeds=(0,),
         settings={"data.binarisation": "fixed", "training.updates": 5_000},
-        samples=10,
-        images=1_000,
+        tests=(Sampling(10, 1_000),),
     ),
 }
 

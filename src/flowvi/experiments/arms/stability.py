@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flowvi.experiments.arms.arm import Arm, Budget, Settings
+from flowvi.experiments.run import Sampling
 
 __all__ = ["ARMS", "BUDGETS", "arms"]
 
@@ -32,15 +33,13 @@ BUDGETS: Mapping[str, Budget] = {
         "K = 20, 60 updates, one seed: a minute",
         seeds=(0,),
         settings={**_WATCHED, "training.updates": 60, "training.warmup": 30, "training.validate_every": 60},
-        samples=10,
-        images=100,
+        tests=(Sampling(10, 100),),
     ),
     "default": Budget(
         "K = 20 and 80, 5,000 updates, 10 seeds: an hour or more on two cores",
         seeds=tuple(range(10)),
         settings={**_WATCHED, "training.updates": 5_000},
-        samples=10,
-        images=1_000,
+        tests=(Sampling(10, 1_000),),
     ),
 }
 

@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from flowvi.errors import RunError
 from flowvi.experiments.arms.store import Record
 from flowvi.experiments.lines import read_lines
 from flowvi.experiments.sweeps.grid import Job
 from flowvi.experiments.sweeps.jobs import failure, result_of
 
-__all__ = ["START", "course", "course_of", "curve", "tested"]
+__all__ = ["START", "course", "course_of", "curve", "more_samples", "tested"]
 
 POINTS = 60  # of a curve on file, at most
 START = 200  # updates in which F rises and falls for good reasons: the prior hardly counts yet
 
 
 def tested(job: Job) -> Record | None:
-    """The result of a job's test with the curve of its training; None before."""
+    """The result of a job's first test, with the curve of its training, and what more samples change; None before."""
     result = result_of(job)
-    return None if result is None else {**result, "curve": curve(read_lines(job.run.metrics))}
+    if result is None:
+        return None
+    more = [more_samples(job.result, path) for path in job.results[1:]]
+    return {**result, "curve": curve(read_lines(job.run.metrics)), "more_samples": more}
+
+
+def more_samples(first: Path, second: Path) -> Record:
+    """By how much −ln p̂(x) differs in a second test from the first, on the images of the second, in nats.
+
+    Raises:
+        RunError: a test's files cannot be read.
+    """
+    try:
+        about = json.loads(second.read_text("utf-8"))
+        with np.load(first.with_suffix(".npz")) as few, np.load(second.with_suffix(".npz")) as many:
+            place = np.searchsorted(few["row"], many["row"])  # rows are sorted
+            shared = np.isin(many["row"], few["row"])
+            change = (few["log_evidence"][place[shared]] - many["log_evidence"][shared]).astype(np.float64)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"cannot read the test in {second} ({error}): remove it, and it is made again") from error
+    change_se = float(change.std(ddof=1)) / math.sqrt(len(change)) if len(change) > 1 else math.nan
+    return {
+        "samples": about["samples"], "images": len(change), "nll": about["nll"], "nll_se": about["nll_se"],
+        "change": float(change.mean()) if len(change) else math.nan, "change_se": change_se,
+    }  # fmt: skip
 
 
 def course_of(job: Job) -> Record | None:

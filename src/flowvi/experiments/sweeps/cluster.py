@@ -76,7 +76,7 @@ class Cluster:
         config = job.run.config
         gpus = 0.0 if config.device == "cpu" else self._gpus * config.devices
         task = self._task.options(name=job.label, num_cpus=self.threads * config.devices, num_gpus=gpus)
-        words = str(job.folder.absolute()), self.threads, job.samples, job.images
+        words = str(job.folder.absolute()), self.threads, job.tests
         self._started[task.remote(*words)] = job
 
     def ended(self, seconds: float) -> list[tuple[Job, str, str]]:

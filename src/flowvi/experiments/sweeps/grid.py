@@ -15,7 +15,7 @@ from typing import Any
 from flowvi.errors import ConfigError
 from flowvi.experiments.config import parse_overrides, resolve, run_folder
 from flowvi.experiments.presets import PRESETS
-from flowvi.experiments.run import DEFAULT_SAMPLES, Run, result_path
+from flowvi.experiments.run import Run, Sampling, result_path
 
 __all__ = ["Job", "parse_grid", "plan", "split_values"]
 
@@ -29,14 +29,12 @@ class Job:
     Attributes:
         label: the preset with the values in which the jobs of the sweep differ.
         run: the run.
-        samples: of its test, for each image.
-        images: of its test, a random subset of so many; None: all.
+        tests: of the trained run; the first one's result is the job's.
     """
 
     label: str
     run: Run
-    samples: int = DEFAULT_SAMPLES
-    images: int | None = None
+    tests: tuple[Sampling, ...] = (Sampling(),)
 
     @property
     def folder(self) -> Path:
@@ -45,8 +43,13 @@ class Job:
 
     @property
     def result(self) -> Path:
-        """The file of its test's result; there once it is done."""
-        return result_path(self.folder, samples=self.samples, images=self.images)
+        """The file of its first test's result."""
+        return self.results[0]
+
+    @property
+    def results(self) -> list[Path]:
+        """The files of its tests' results; all are there once it is done."""
+        return [result_path(self.folder, samples=test.samples, images=test.images) for test in self.tests]
 
 
 def parse_grid(words: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:

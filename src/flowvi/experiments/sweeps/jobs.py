@@ -49,8 +49,8 @@ def standing(job: Job) -> Outcome | None:
 
 
 def result_of(job: Job) -> dict[str, Any] | None:
-    """The record of the test of a finished run; None where there is none that can be read."""
-    if not job.run.finished:
+    """The record of the first test of a finished run; None before all its tests are done, or where it is unreadable."""
+    if not (job.run.finished and all(path.exists() for path in job.results)):
         return None
     try:
         record = json.loads(job.result.read_text("utf-8"))

@@ -56,7 +56,7 @@ class Local:
         threads = max(1, self.threads // job.run.config.devices)
         said, says = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("spawn")
-        words = str(job.folder.absolute()), threads, job.samples, job.images
+        words = str(job.folder.absolute()), threads, job.tests
         process = context.Process(target=_process, args=(says, gpu, *words))
         with _signals_held():
             process.start()

@@ -7,12 +7,12 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from flowvi.errors import BusyRun, FlowviError, InterruptedRun, RunError
-from flowvi.experiments.run import DEFAULT_SAMPLES, Run
+from flowvi.experiments.run import Run, Sampling, result_path
 from flowvi.experiments.sweeps.jobs import keep_failure, log_file
 
 __all__ = ["work"]
@@ -20,7 +20,7 @@ __all__ = ["work"]
 _POOLS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"
 
 
-def work(folder: str, threads: int, samples: int = DEFAULT_SAMPLES, images: int | None = None) -> tuple[str, str]:
+def work(folder: str, threads: int, tests: Sequence[Sampling] = (Sampling(),)) -> tuple[str, str]:
     """Bring the run in `folder` to its end and test it as `flowvi.test` does, with so many threads.
 
     Nothing is raised: engines carry errors between processes badly, and a plain pair well.
@@ -31,14 +31,14 @@ def work(folder: str, threads: int, samples: int = DEFAULT_SAMPLES, images: int 
     """
     try:
         with _printing_to(log_file(Path(folder))):
-            return _work(Path(folder), threads, samples, images)
+            return _work(Path(folder), threads, tests)
     except (KeyboardInterrupt, SystemExit):
         return "stopped", "asked to stop"
     except OSError as error:
         return "failed", f"cannot write to the run folder {folder}: {error.strerror}"
 
 
-def _work(folder: Path, threads: int, samples: int, images: int | None) -> tuple[str, str]:
+def _work(folder: Path, threads: int, tests: Sequence[Sampling]) -> tuple[str, str]:
     try:
         _use(threads)
         from flowvi.experiments.evaluate import test
@@ -46,7 +46,9 @@ def _work(folder: Path, threads: int, samples: int, images: int | None) -> tuple
 
         run = Run.at(folder)
         train_run(run)
-        test(run, samples=samples, images=images)
+        for samples, images in tests:
+            if not result_path(folder, samples=samples, images=images).exists():
+                test(run, samples=samples, images=images)
     except InterruptedRun as error:
         return "stopped", str(error)
     except BusyRun as error:
