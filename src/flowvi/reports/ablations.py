@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowvi.errors import RunError
 from flowvi.experiments.arms.ablations import ABLATIONS, Ablation, Contrast
-from flowvi.experiments.arms.store import Store
+from flowvi.experiments.arms.store import Record, Store
 from flowvi.reports.answers import answer
 from flowvi.reports.claims import difference_words
 from flowvi.reports.columns import Part, Picture, Section, Table
@@ -44,7 +44,8 @@ def sections(folder: Path) -> list[Section]:
 
 def _section(ablation: Ablation, store: Store) -> Section:
     title = f"Ablation: {ablation.name}"
-    records = [record for point in ablation.points() for record in store.of(ablation.arm_name(point))]
+    names = [*(ablation.arm_name(point) for point in ablation.points()), *(arm.name for arm in ablation.references())]
+    records = [record for name in names for record in store.of(name)]
     if not records:
         return Section(title, [ablation.question, "Not measured."])
     found = measured(ablation, store, "nll")
@@ -58,7 +59,7 @@ def _section(ablation: Ablation, store: Store) -> Section:
 
 
 def _picture(ablation: Ablation, found: Sequence[tuple[Contrast, Difference]]) -> Picture:
-    rows = [(f"{_what(ablation, contrast)}, {_others(ablation, contrast)}", each) for contrast, each in found]
+    rows = [(f"{_what(contrast)}, {contrast.at}" if contrast.at else _what(contrast), each) for contrast, each in found]
     words = f"Differences of −ln p(x) in the ablation of {ablation.name}, each with its interval"
     return Picture(f"ablation-{ablation.name}", words, draw_forest(rows, "difference of −ln p(x), nats"))
 
@@ -71,34 +72,33 @@ def measured(ablation: Ablation, store: Store, figure: str) -> list[tuple[Contra
     return [(each, found) for each, found in pairs if found is not None]
 
 
-def _what(ablation: Ablation, contrast: Contrast) -> str:
+def _what(contrast: Contrast) -> str:
     """Such as `threshold − fixed`."""
-    return f"{contrast.level} − {next(iter(ablation.factors[contrast.factor]))}"
-
-
-def _others(ablation: Ablation, contrast: Contrast) -> str:
-    """The levels of the other factors."""
-    levels = zip(ablation.factors, contrast.arm.split("/")[1:], strict=True)
-    return ", ".join(level for name, level in levels if name != contrast.factor) or ABSENT
+    return f"{contrast.level} − {contrast.other}"
 
 
 def figures(ablation: Ablation, store: Store) -> Table:
     """F, KL and −ln p(x) of each arm, and its number of parameters."""
-    rows = []
-    for point in ablation.points():
-        group = store.of(ablation.arm_name(point))
-        if group:
-            ours = (mean_words(group, key) for key in ("free_energy", "kl", "nll"))
-            rows.append((*point, *ours, seeds_words(group), number(group[0].get("parameter_count"), 0)))
+    rows = [(point, ablation.arm_name(point)) for point in ablation.points()]
+    for arm in ablation.references():
+        none, level = arm.name.split("/")[1:]
+        levels = [level if factor == ablation.without else ABSENT for factor in ablation.factors]
+        rows.append(((none, *levels[1:]), arm.name))
     head = (*ablation.factors, "F(x)", "KL", "−ln p(x)", "seeds", "parameters")
-    return Table(head, rows, left=len(ablation.factors))
+    left = len(ablation.factors)
+    return Table(head, [(*levels, *_cells(store.of(name))) for levels, name in rows if store.of(name)], left)
+
+
+def _cells(group: Sequence[Record]) -> tuple[str, ...]:
+    ours = (mean_words(group, key) for key in ("free_energy", "kl", "nll"))
+    return *ours, seeds_words(group), number(group[0].get("parameter_count"), 0)
 
 
 def contrasts(ablation: Ablation, store: Store) -> Table:
     """Each arm against the one that differs from it in one factor alone."""
     both = zip(*(measured(ablation, store, figure) for figure in ("free_energy", "nll")), strict=True)
     rows = [
-        (each.factor, _what(ablation, each), _others(ablation, each), difference_words(bound), difference_words(found))
+        (each.factor, _what(each), each.at or ABSENT, difference_words(bound), difference_words(found))
         for (each, bound), (_, found) in both
     ]
     return Table(("factor", "difference", "at", "of F(x)", "of −ln p(x)"), rows, left=3)

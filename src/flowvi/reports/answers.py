@@ -35,14 +35,9 @@ def answer(ablation: Ablation, found: Found) -> str | None:
 def _by_level(found: Found) -> Mapping[str, list[Difference]]:
     groups: dict[str, list[Difference]] = {}
     for contrast, each in found:
-        groups.setdefault(f"{contrast.level} for {_level_of(contrast.against, contrast)}", []).append(each)
+        what = "a flow" if contrast.factor == "flow" else contrast.level
+        groups.setdefault(f"{what} for {contrast.other}", []).append(each)
     return groups
-
-
-def _level_of(arm: str, contrast: Contrast) -> str:
-    """The level that `against` has in place of `arm`'s."""
-    pairs = zip(contrast.arm.split("/"), arm.split("/"), strict=True)
-    return next(theirs for ours, theirs in pairs if ours != theirs)
 
 
 def _range(level: str, group: Sequence[Difference]) -> str:

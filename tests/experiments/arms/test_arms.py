@@ -39,11 +39,11 @@ def test_the_paper_s_rows_are_there_then_others() -> None:
 def test_run_folders_are_those_of_train_named_by_what_is_not_usual() -> None:
     found = jobs_of(figure4.arms("short"), SHORT, {})
     folders = {job.folder for _, job in found}
-    assert len(folders) == len(found) == 24
+    assert len(folders) == len(found) == 36
     assert {run_folder("dlgm.nf10.mnist"), run_folder("dlgm.nice80.mnist", {"seed": 1})} <= folders
     (_, job), *_ = jobs_of(figure4.arms("short"), SHORT, {"data.binarisation": "threshold"})
     assert job.folder == run_folder("dlgm.dc.mnist", {"data.binarisation": "threshold"})
-    assert len({job.label for _, job in found}) == 24
+    assert len({job.label for _, job in found}) == 36
 
 
 def test_budgets_never_share_a_run() -> None:
@@ -86,11 +86,22 @@ def test_a_contrast_is_of_one_factor() -> None:
     assert {name: len(some) for name, some in found.items()} == {
         "binarisation": 8 + 6 + 6,
         "source": 4,
-        "init": 8 + 6 + 6,
+        "init": 8 + 6 + 6 + 12,
         "invertibility": 4,
     }
-    one = Contrast("parameters", "static", "source/static/K = 40", "source/amortised/K = 40")
+    one = Contrast("parameters", "static", "amortised", "K = 40", "source/static/K = 40", "source/amortised/K = 40")
     assert one in found["source"]
+    arms = "init/xavier/static/RMSprop 1e-4", "init/no flow/RMSprop 1e-4"
+    assert Contrast("flow", "xavier, static", "no flow", "RMSprop 1e-4", *arms) in found["init"]
+
+
+def test_every_contrast_is_of_arms_that_there_are() -> None:
+    names = {arm.name for arm in ablations.arms("short")}
+    for each in ABLATIONS:
+        assert {name for contrast in each.contrasts() for name in (contrast.arm, contrast.against)} <= names
+    none = next(arm for arm in ablations.arms("short") if arm.name == "init/no flow/RMSprop 1e-4")
+    config = config_of(none, SHORT, {})
+    assert (config.flow.length, config.training.optimiser) == (0, "rmsprop")
 
 
 @pytest.mark.parametrize(

@@ -22,21 +22,32 @@ names the preset that a level is made of."""
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two arms that differ in one factor alone: `arm` has `level` of it, `against` has the first one."""
+    """Two arms that differ in one factor: `arm` has `level` of it, `against` has `other`; both are `at` the rest."""
 
     factor: str
     level: str
+    other: str
+    at: str
     arm: str
     against: str
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Every combination of the levels of some factors."""
+    """Every combination of the levels of some factors.
+
+    Attributes:
+        name: of the ablation.
+        question: that it answers.
+        factors: the levels of each, by its title.
+        without: a factor at each of whose levels there is a model without a flow besides, which the others are compared
+            with; or None.
+    """
 
     name: str
     question: str
     factors: Mapping[str, Levels]
+    without: str | None = None
 
     def points(self, most: int | None = None) -> Iterator[tuple[str, ...]]:
         """The level of each factor, for each combination; of at most so many levels each."""
@@ -54,16 +65,35 @@ class Ablation:
         """Such as `binarisation/fixed/1600-400/K = 0`."""
         return "/".join((self.name, *point))
 
+    def references(self, most: int | None = None) -> Iterator[Arm]:
+        """The arms without a flow."""
+        levels = self.factors[self.without] if self.without else {}
+        for level in list(levels)[:most]:
+            point = (_NO_FLOW, level)
+            yield Arm(self.arm_name(point), f"{self.name}: {', '.join(point)}", "dlgm.dc.mnist", levels[level])
+
     def contrasts(self) -> Iterator[Contrast]:
-        """Each arm against that which differs from it in one factor alone, and has the first level of that."""
+        """Each arm against that which differs from it in one factor alone, and has the first level of that.
+
+        Then each against that without a flow.
+        """
         for place, (factor, levels) in enumerate(self.factors.items()):
             first = next(iter(levels))
             for point in self.points():
                 if point[place] != first:
-                    against = (*point[:place], first, *point[place + 1 :])
-                    yield Contrast(factor, point[place], self.arm_name(point), self.arm_name(against))
+                    before, after = point[:place], point[place + 1 :]
+                    names = self.arm_name(point), self.arm_name((*before, first, *after))
+                    yield Contrast(factor, point[place], first, ", ".join(before + after), *names)
+        if self.without:
+            place = list(self.factors).index(self.without)
+            for point in self.points():
+                level = point[place]
+                flow = ", ".join(point[:place] + point[place + 1 :])
+                names = self.arm_name(point), self.arm_name((_NO_FLOW, level))
+                yield Contrast("flow", flow, _NO_FLOW, level, *names)
 
 
+_NO_FLOW = "no flow"
 _PLANAR: dict[int, Settings] = {length: {"preset": f"dlgm.nf{length}.mnist"} for length in (10, 40, 80)}
 _SOURCES: Levels = {"amortised": {}, "static": {"flow.parameters": "static"}}
 
@@ -97,6 +127,7 @@ ABLATIONS: tuple[Ablation, ...] = (
                 },
             },
         },
+        without="optimiser",
     ),
     Ablation(
         "invertibility",
@@ -126,4 +157,7 @@ BUDGETS: Mapping[str, Budget] = {
 def arms(budget: str) -> list[Arm]:
     """The arms of all ablations, one after the other."""
     most = 2 if budget == "smoke" else None
-    return [each.arm(point) for each in ABLATIONS for point in each.points(most)]
+    made = []
+    for each in ABLATIONS:
+        made += [*(each.arm(point) for point in each.points(most)), *each.references(most)]
+    return made

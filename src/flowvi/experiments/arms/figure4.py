@@ -39,8 +39,8 @@ BUDGETS: Mapping[str, Budget] = {
         tests=(Sampling(20, 200), Sampling(100, 50)),
     ),
     "short": Budget(
-        "every K, fixed binarisation, 20,000 updates, 2 seeds: hours on two cores",
-        seeds=(0, 1),
+        "every K, fixed binarisation, 20,000 updates, 3 seeds: a day on two cores",
+        seeds=(0, 1, 2),
         settings={"training.updates": 20_000, "data.binarisation": "fixed"},
         tests=_TESTS,
     ),
