@@ -12,6 +12,7 @@ from torch.distributions import Distribution, constraints
 
 from flowvi.errors import ContextError, DataError, ShapeError
 from flowvi.flows.fitting import fit_to
+from flowvi.flows.path import along_path
 
 __all__ = ["Chain", "DiagonalGaussian", "Flow", "FlowDistribution", "Link", "Part", "check_size"]
 
@@ -215,12 +216,19 @@ class FlowDistribution(Distribution):
         """Reparameterised samples, (S…, batch…, D)."""
         return self.rsample_and_log_prob(sample_shape)[0]
 
-    def rsample_and_log_prob(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor]:
-        """Reparameterised samples (S…, batch…, D) and their log density (S…, batch…), in one pass."""
+    def rsample_and_log_prob(self, sample_shape: Any = (), *, path: bool = False) -> tuple[Tensor, Tensor]:
+        """Reparameterised samples (S…, batch…, D) and their log density (S…, batch…), in one pass.
+
+        Args:
+            sample_shape: S….
+            path: whether the log density's gradient by the parameters goes through the samples alone, which leaves out
+                a part of expectation 0 (Roeder et al. 2017, arXiv:1703.09194). The values are the same.
+        """
         noise = torch.randn(
             self._extended_shape(Size(sample_shape)), dtype=self.base_mean.dtype, device=self.base_mean.device
         )
-        return self.push(noise)
+        z, log_q = self.push(noise)
+        return z, along_path(self, noise, z, log_q) if path else log_q
 
     def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Push standard normal noise (S…, batch…, D) through base and chain: z and ln q(z).
@@ -280,6 +288,12 @@ class FlowDistribution(Distribution):
 
     def _apply(self, direction: Any, z: Tensor, chain: Chain, conditioning: Tensor | None) -> tuple[Tensor, Tensor]:
         """Apply one direction of a chain to z, (S…, batch…, D), in the chain's own layout (S, batch, D)."""
+        points, conditioning = self.arrange(z, chain, conditioning)
+        out, log_det = direction(points, conditioning)
+        return out.reshape(z.shape), log_det.reshape(z.shape[:-1])
+
+    def arrange(self, z: Tensor, chain: Chain, conditioning: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Points (S…, batch…, D) and a part's conditioning in the layout that its chain takes: (S, batch, D)."""
         rows = 1
         if conditioning is not None:
             own = conditioning.shape[-chain.conditioning_dims :]
@@ -290,8 +304,7 @@ class FlowDistribution(Distribution):
             conditioning = conditioning.reshape(-1, *own)
             rows = len(conditioning)
         # an empty batch too goes through the chain: its parameters have gradients, of 0, which other processes wait for
-        out, log_det = direction(z.reshape(-1 if rows else 1, rows, z.shape[-1]), conditioning)
-        return out.reshape(z.shape), log_det.reshape(z.shape[:-1])
+        return z.reshape(-1 if rows else 1, rows, z.shape[-1]), conditioning
 
 
 def check_size(name: str, value: Any, least: int) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowvi.flows.flow import check_size
 from flowvi.flows.parameters import ParametricFlow, check_word
+from flowvi.flows.path import planar_push_score
 from flowvi.kernels import planar_forward, planar_inverse
 
 __all__ = ["Planar", "PlanarChain"]
@@ -108,3 +109,7 @@ class PlanarChain:
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The preimage, and the log-determinant of the forward map there."""
         return planar_inverse(z, parameters, self.invertibility, self.h)
+
+    def push_score(self, z: Tensor, slope: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Points and the score there, each (S, batch, D), to those after the chain; no gradients."""
+        return planar_push_score(z, slope, parameters, self.invertibility, self.h)

@@ -110,9 +110,13 @@ class SupportedDistribution(Distribution):
         """Reparameterised samples, (S…, batch…, *shape)."""
         return self.rsample_and_log_prob(sample_shape)[0]
 
-    def rsample_and_log_prob(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor]:
-        """Reparameterised samples (S…, batch…, *shape) and their log density (S…, batch…), in nats, in one pass."""
-        return self._onto_support(*self.base.rsample_and_log_prob(Size(sample_shape)))
+    def rsample_and_log_prob(self, sample_shape: Any = (), *, path: bool = False) -> tuple[Tensor, Tensor]:
+        """Reparameterised samples (S…, batch…, *shape) and their log density (S…, batch…), in nats, in one pass.
+
+        `path`: as `flowvi.flows.FlowDistribution` takes it; the support has no parameters of its own.
+        """
+        along = {"path": True} if path else {}  # the flow of another package need not take it
+        return self._onto_support(*self.base.rsample_and_log_prob(Size(sample_shape), **along))
 
     @property
     def push(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

@@ -1,0 +1,94 @@
+"""The score ∇_z ln q(z) at samples of a flow, for path gradients (Roeder et al. 2017, arXiv:1703.09194).
+
+The gradient of ln q(z) by the parameters has two ways to go: through z, and through the parameters inside ln q. The
+second has expectation 0, and leaving it out leaves a gradient whose variance vanishes where q is the target. What is
+left is ∇_θ zᵀ·score, the score taken as a constant.
+
+The score goes forward with the sample (Vaitl et al. 2022, arXiv:2207.08219): for y = f(z) with Jacobian J,
+ln q(y) = ln q(z) − ln|det J(z)|, so that by z both sides give Jᵀ·g_y = g_z − ∇ ln|det J|, and
+g_y = J⁻ᵀ (g_z − ∇ ln|det J|). A chain that knows this step has a method `push_score`; for others the score is the
+gradient of `log_prob`, by the inverse.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from flowvi.kernels.reference import PlanarLayers, planar_layers
+from flowvi.kernels.roots import LEAK
+
+if TYPE_CHECKING:
+    from flowvi.flows.flow import FlowDistribution
+
+__all__ = ["along_path", "planar_push_score", "score"]
+
+
+def along_path(q: FlowDistribution, noise: Tensor, z: Tensor, log_q: Tensor) -> Tensor:
+    """`log_q`, (S…, batch…), with the gradient along the path alone: by the parameters through z, not by themselves.
+
+    Args:
+        q: the distribution that `push` made z and log_q with.
+        noise: (S…, batch…, D), what z was made of.
+        z: (S…, batch…, D).
+        log_q: ln q(z), (S…, batch…), in nats.
+    """
+    slope = score(q, noise.detach(), z.detach())
+    # added where its value is 0, so that no rounding of it is in the value
+    return log_q.detach() + ((z - z.detach()) * slope).sum(-1)
+
+
+def score(q: FlowDistribution, noise: Tensor, z: Tensor) -> Tensor:
+    """∇_z ln q(z), (S…, batch…, D), a constant, at the image z of `noise`."""
+    steps: list[Any] = [getattr(part.chain, "push_score", None) for part in q.parts]
+    if not all(steps):
+        with torch.enable_grad():
+            at = z.clone().requires_grad_()
+            slope: Tensor = torch.autograd.grad(q.log_prob(at).sum(), at)[0]
+        return slope
+    with torch.no_grad():
+        scale = q.base_log_scale.exp()
+        points, slope = q.base_mean + scale * noise, -noise / scale
+        for (chain, conditioning), step in zip(q.parts, steps, strict=True):
+            arranged, given = q.arrange(points, chain, conditioning)
+            pushed = step(arranged, slope.reshape(arranged.shape), given)
+            points, slope = (each.reshape(z.shape) for each in pushed)
+    return slope
+
+
+def planar_push_score(
+    z: Tensor, slope: Tensor, parameters: Tensor, invertibility: str, h: str
+) -> tuple[Tensor, Tensor]:
+    """Points (S, batch, D) and scores there, to those after the chain.
+
+    A planar layer has J = I + û·ψᵀ, ψ = h′(a)·w. By Sherman and Morrison J⁻ᵀ·v = v − ψ·ûᵀv/(1 + ûᵀψ), and
+    ∇ ln det J = wᵀû·h″(a)/(1 + ûᵀψ)·w.
+    """
+    layers = planar_layers(parameters, invertibility)
+    for k in range(parameters.shape[1]):
+        z, slope = _planar_step(z, slope, layers, k, h)
+    return z, slope
+
+
+def _planar_step(z: Tensor, slope: Tensor, layers: PlanarLayers, k: int, h: str) -> tuple[Tensor, Tensor]:
+    w, u_hat = layers.w[:, k], layers.u_hat[:, k]
+    a = (torch.linalg.vecdot(z, w) + layers.b[:, k]).unsqueeze(-1)
+    value, first, second = _activation(a, h)
+    slack = layers.log_slack[:, k].exp().unsqueeze(-1)  # 1 + wᵀû
+    bend = value.square() if h == "tanh" else 1 - first  # 1 − h′
+    det = bend + slack * first  # 1 + wᵀû·h′, of positive terms
+    slope = slope - (slack - 1) * second / det * w
+    along = torch.linalg.vecdot(slope, u_hat).unsqueeze(-1)
+    return z + value * u_hat, slope - first * along / det * w
+
+
+def _activation(a: Tensor, h: str) -> tuple[Tensor, Tensor, Tensor]:
+    """h(a), h′(a), h″(a)."""
+    if h == "leaky_relu":
+        first = torch.full_like(a, LEAK).masked_fill(a > 0, 1.0)
+        return first * a, first, torch.zeros_like(a)
+    value = a.tanh()
+    first = a.cosh().square().reciprocal()  # 1 − tanh² has lost its digits far out
+    return value, first, -2 * value * first
