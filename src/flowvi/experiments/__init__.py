@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowvi.experiments.config import Config, resolve
     from flowvi.experiments.evaluate import test
-    from flowvi.experiments.run import Run
+    from flowvi.experiments.run import Run, Sampling
     from flowvi.experiments.sweeps.grid import Job
     from flowvi.experiments.sweeps.jobs import Outcome
 
-__all__ = ["Config", "Job", "Outcome", "Run", "resolve", "test"]
+__all__ = ["Config", "Job", "Outcome", "Run", "Sampling", "resolve", "test"]
 
 _HOMES = {
     "Config": "flowvi.experiments.config",
     "Job": "flowvi.experiments.sweeps.grid",
     "Outcome": "flowvi.experiments.sweeps.jobs",
     "Run": "flowvi.experiments.run",
+    "Sampling": "flowvi.experiments.run",
     "resolve": "flowvi.experiments.config",
     "test": "flowvi.experiments.evaluate",
 }

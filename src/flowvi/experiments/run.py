@@ -31,7 +31,12 @@ DEFAULT_SAMPLES = 200  # importance samples for each image of a test, as in the 
 
 
 class Sampling(NamedTuple):
-    """What a test takes: importance samples for each image, and a random subset of so many images (None: all)."""
+    """What a test takes: importance samples for each image, and a random subset of so many images (None: all).
+
+    Example:
+        >>> Sampling(samples=5000, images=1000)
+        Sampling(samples=5000, images=1000)
+    """
 
     samples: int = DEFAULT_SAMPLES
     images: int | None = None
