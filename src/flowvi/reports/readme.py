@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from flowvi.errors import DataError, FlowviError, RunError
+from flowvi.experiments.arms.store import Store
 from flowvi.experiments.run import atomic_write
 from flowvi.flows.registry import FAMILIES
+from flowvi.reports import stability, table2
 from flowvi.reports.columns import markdown_line
 from flowvi.reports.comparison import families_markdown, results_markdown
+from flowvi.reports.reproductions import REPRODUCTIONS
 from flowvi.reports.tables import ABSENT, number, result_table
 
 __all__ = ["BLOCKS", "main", "rewrite"]
@@ -28,7 +31,7 @@ __all__ = ["BLOCKS", "main", "rewrite"]
 _BEGIN = re.compile(r"<!--\s*results:(\S+?)\s*-->")
 _END = "<!-- /results -->"
 _FAMILIES_FILE = "flows.jsonl"  # the families side by side: a table of its own
-_OWN_TABLES = _FAMILIES_FILE, "ablations.jsonl", "stability.jsonl", "rates.jsonl"
+_OWN_TABLES = _FAMILIES_FILE, *(f"{name}.jsonl" for name in REPRODUCTIONS)
 _IDENTITY = "config_hash", "seed", "estimator", "samples", "images", "data", "binarisation"
 _JOBS = {"training_step": "training step, batch {batch}", "evidence": "−ln p(x) of an image, S = {samples}"}
 
@@ -150,6 +153,20 @@ def _flows(root: Path) -> str:
     return f"{table}\n\n{_conditions(record['machine'])}" if times else table
 
 
+def _table2(root: Path) -> str:
+    """Figure 4's runs, beside the paper's figures and the earlier reproduction's."""
+    store = Store(root / "results", "figure4")
+    if not store.records:
+        return "*No results yet.*"
+    return f"{table2.figures(store).markdown()}\n\nIn nats: {table2.settings(store.records)}. {table2.SEEDS_NOTE}"
+
+
+def _stability(root: Path) -> str:
+    """How often training blew up."""
+    store = Store(root / "results", "stability")
+    return stability.counts(store).markdown() if store.records else "*No results yet.*"
+
+
 def _records(root: Path) -> list[dict[str, Any]]:
     """Every result in `results/*.jsonl` that has no table of its own, files in order of their names; each once."""
     records: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -184,6 +201,8 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "targets": _targets,
     "families": _families,
     "flows": _flows,
+    "table2": _table2,
+    "stability": _stability,
 }
 
 

@@ -18,7 +18,7 @@ from flowvi.reports.paired import ENOUGH_SEEDS, Difference, difference
 from flowvi.reports.published import PAPER, QUOTED, REPRODUCTION, Source, published
 from flowvi.reports.tables import ABSENT, finite, number
 
-__all__ = ["costs", "figures", "printed", "read", "sections", "settings"]
+__all__ = ["SEEDS_NOTE", "costs", "figures", "printed", "read", "sections", "settings"]
 
 _TITLES = {arm.name: arm.title for arm in ARMS}
 _ORDER = (GAUSSIAN, *(f"{flow}-{length}" for flow in ("planar", "nice") for length in LENGTHS), *OTHERS)
@@ -123,6 +123,10 @@ _MORE_NOTE = (
     "In nats, paired by image over a random subset of the test images, ± standard error. −ln p(x) falls with more "
     "samples, by less than the bias of the figures above."
 )
+SEEDS_NOTE = (
+    "Mean over seeds ± standard error over test images; s.d. is that of −ln p(x) over seeds. Importance sampling is "
+    "biased: −ln p(x) up, and KL with it down."
+)
 _COST_NOTE = (
     "Training is the wall time of a run, mean over seeds, whatever else ran on the machine beside it. The last columns "
     "are paired differences of −ln p(x), in nats: below 0 is better than the planar flow."
@@ -139,8 +143,7 @@ def _notes(store: Store) -> list[str]:
     """What a reader must know of the figures."""
     names = {record.get("binarisation") for record in store.records}
     notes = [
-        f"In nats: {settings(store.records)}. Mean over seeds ± standard error over test images; s.d. is that of "
-        "−ln p(x) over seeds. Importance sampling is biased: −ln p(x) up, and KL with it down.",
+        f"In nats: {settings(store.records)}. {SEEDS_NOTE}",
         f"{PAPER.note} The last rows are quoted there.",
         REPRODUCTION.note,
     ]
