@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowvi.errors import RunError
 from flowvi.experiments.arms.ablations import ABLATIONS, Ablation, Contrast
-from flowvi.experiments.arms.store import Record, Store
+from flowvi.experiments.arms.store import Record, Store, filled
 from flowvi.reports.answers import answer
 from flowvi.reports.claims import difference_words
 from flowvi.reports.columns import Part, Picture, Section, Table
@@ -36,9 +35,7 @@ def sections(folder: Path) -> list[Section]:
     Raises:
         RunError: there are no results, or they cannot be read.
     """
-    store = Store(folder, "ablations")
-    if not store.records:
-        raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce ablations` first")
+    store = filled(folder, "ablations")
     return [_section(each, store) for each in ABLATIONS]
 
 

@@ -14,11 +14,10 @@ from matplotlib.lines import Line2D
 
 from flowvi.experiments.arms.gallery import Shown
 from flowvi.experiments.arms.store import Record
+from flowvi.reports.style import BLUE, DPI, GREY, INK, SMALL, TITLE, quiet
 
 __all__ = ["draw_curves", "draw_gallery"]
 
-INK, GREY, RULE, BLUE = "#1c1c1c", "#6e6e6e", "#dddddd", "#0072b2"
-TITLE, SMALL = 7.5, 6.0
 COLUMNS = 4
 WIDTH, PANEL, HEAD, FOOT = 7.2, 1.3, 0.3, 0.55  # inches
 ABOVE = 30.0  # nats above the lowest that are drawn: the first updates would flatten all that follows
@@ -36,7 +35,7 @@ def draw_curves(groups: Mapping[str, Sequence[Record]]) -> Figure | None:
         return None
     rows = math.ceil(len(found) / COLUMNS)
     height = HEAD + rows * PANEL + FOOT
-    figure = Figure((WIDTH, height), dpi=200, facecolor="white")
+    figure = Figure((WIDTH, height), dpi=DPI, facecolor="white")
     panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     figure.subplots_adjust(left=0.06, right=0.99, top=1 - HEAD / height, bottom=FOOT / height, wspace=0.08, hspace=0.32)
     for axes, (title, curves) in zip(panels.flat, found.items(), strict=False):
@@ -75,13 +74,8 @@ def _scales(axes: Axes, low: float, last: int, *, lowest: bool) -> None:
     axes.set_ylim(low - 1, low + ABOVE)
     axes.set_xlim(0, last)
     axes.set_xticks([0, last // 2, last], ["0", f"{last // 2:,}", f"{last:,}"])
-    axes.tick_params(labelsize=SMALL, length=2, color=GREY, labelcolor=INK, labelbottom=lowest)
-    axes.grid(axis="y", color=RULE, linewidth=0.5)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set(color=GREY, linewidth=0.6)
+    quiet(axes)
+    axes.tick_params(labelbottom=lowest)
     if lowest:
         axes.set_xlabel("updates", size=SMALL, color=INK, labelpad=1)
 
@@ -94,7 +88,7 @@ def draw_gallery(shown: Mapping[str, Shown]) -> Figure | None:
     left, right = len(first.images), len(first.samples)
     width = LABEL + (left + right) * TILE + 0.35
     height = HEAD + (1 + len(shown)) * (TILE + GAP) + 0.08
-    figure = Figure((width, height), dpi=200, facecolor="white")
+    figure = Figure((width, height), dpi=DPI, facecolor="white")
     colours = LinearSegmentedColormap.from_list("ink", ["#f1f1f1", INK])
 
     def strip(images: npt.NDArray[np.uint8], row: int, column: float) -> None:

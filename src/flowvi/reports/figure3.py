@@ -23,6 +23,7 @@ from flowvi.experiments.figure3.energies import ENERGIES
 from flowvi.experiments.figure3.quadrature import midpoints
 from flowvi.experiments.figure3.store import Record, Store
 from flowvi.reports.columns import Picture, Section, Table
+from flowvi.reports.style import BLUE, DPI, GREEN, GREY, INK, LABEL, ORANGE, PINK, RULE, SMALL, TITLE, VERMILION, quiet
 from flowvi.reports.tables import ABSENT, number
 
 __all__ = ["divergences", "sections"]
@@ -31,19 +32,15 @@ Image = npt.NDArray[np.float64]
 
 SHOWN = 4.5  # half the width of a panel, in units of z
 SIDES = 225  # points along it
-DPI = 200
 PANEL, GAP, CURVES, LEFT, TOP, BOTTOM = 0.77, 0.04, 2.0, 0.32, 0.58, 0.72  # inches
-INK, GREY, RULE = "#1c1c1c", "#6e6e6e", "#dddddd"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#ffffff", "#cfe1f2", "#6aaed6", "#2070b4", "#08306b"])
-# Okabe and Ito's colours, which everybody can tell apart
 STYLES = {
-    "planar": ("#0072b2", "o"),
-    "radial": ("#009e73", "^"),
-    "sylvester": ("#cc79a7", "v"),
-    "nice-orthogonal": ("#d55e00", "s"),
-    "nice-permutation": ("#e69f00", "D"),
+    "planar": (BLUE, "o"),
+    "radial": (GREEN, "^"),
+    "sylvester": (PINK, "v"),
+    "nice-orthogonal": (VERMILION, "s"),
+    "nice-permutation": (ORANGE, "D"),
 }
-TITLE, LABEL, SMALL = 8.0, 7.0, 6.0
 _NOTE = (
     "KL(q‖p̃) in nats, by quadrature, the median over restarts; p̃ is the energy's density, confined to the box by soft "
     "walls. Modes: restarts that give each half-plane of U1 and U2, or each branch of U3 and U4 where they part, its "
@@ -236,15 +233,9 @@ def _scales(axes: Axes, records: Sequence[Record], last: bool) -> None:
     axes.yaxis.set_major_locator(LogLocator(numticks=10))
     axes.set_xticks(lengths, [str(k) for k in lengths] if last else [""] * len(lengths), minor=False)
     axes.set_xticks([], minor=True)
-    axes.tick_params(labelsize=SMALL, length=2, color=GREY, labelcolor=INK, which="both")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(lambda value, _: "")
-    axes.grid(axis="y", color=RULE, linewidth=0.5)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set(color=GREY, linewidth=0.6)
+    quiet(axes)
     if last:
         axes.set_xlabel("layers K", size=SMALL, color=INK, labelpad=1)
 

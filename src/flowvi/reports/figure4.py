@@ -13,27 +13,25 @@ from matplotlib.lines import Line2D
 
 from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
 from flowvi.experiments.arms.gallery import read as read_gallery
-from flowvi.experiments.arms.store import Store
+from flowvi.experiments.arms.store import Store, filled
 from flowvi.reports.columns import Picture, Section
 from flowvi.reports.curves import draw_curves, draw_gallery
 from flowvi.reports.published import PAPER, REPRODUCTION, Source, published
-from flowvi.reports.table2 import printed, read, settings
+from flowvi.reports.style import BLUE, DPI, GREEN, GREY, INK, LABEL, PINK, SKY, SMALL, TITLE, VERMILION, quiet
+from flowvi.reports.table2 import printed, settings
 from flowvi.reports.table2 import sections as tables
 from flowvi.reports.tables import finite
 
 __all__ = ["sections"]
 
-WIDTH, HEIGHT, DPI = 7.2, 2.8, 200
-INK, GREY, RULE = "#1c1c1c", "#6e6e6e", "#dddddd"
-TITLE, LABEL, SMALL = 8.0, 7.0, 6.0
+WIDTH, HEIGHT = 7.2, 2.8  # inches
 PANELS = {"free_energy": "(a)  F(x), nats", "kl": "(b)  KL(q‖p), nats", "nll": "(c)  −ln p(x), nats"}
-# Okabe and Ito's colours, which everybody can tell apart
 STYLES = {
-    "planar": ("#0072b2", "o"),
-    "nice": ("#d55e00", "s"),
-    "radial": ("#009e73", "^"),
-    "sylvester": ("#cc79a7", "v"),
-    "iaf": ("#56b4e9", "D"),
+    "planar": (BLUE, "o"),
+    "nice": (VERMILION, "s"),
+    "radial": (GREEN, "^"),
+    "sylvester": (PINK, "v"),
+    "iaf": (SKY, "D"),
 }
 LINES = "planar", "nice"  # the paper's, along K
 START, SIZE = "h", 3.8
@@ -67,7 +65,7 @@ def sections(folder: Path) -> list[Section]:
     Raises:
         RunError: there are no results, or they cannot be read.
     """
-    store = read(folder)
+    store = filled(folder, "figure4")
     words = "Free energy, KL and −ln p(x) of test images against the number of layers"
     drawn = [Section("Figure 4", [Picture("figure4", words, _figure(store))]), *tables(folder)]
     titles = {arm: _ARMS[arm].title for arm in printed(store)}
@@ -169,14 +167,8 @@ def _scales(axes: Axes, title: str, lengths: Sequence[int]) -> None:
     axes.set_xticks(lengths)
     axes.set_xlim(min(lengths) - 4, max(lengths) + 4)
     axes.set_xlabel("layers K", size=LABEL, color=INK, labelpad=2)
-    axes.tick_params(labelsize=SMALL, length=2, color=GREY, labelcolor=INK)
-    axes.grid(axis="y", color=RULE, linewidth=0.5)
-    axes.set_axisbelow(True)
     axes.margins(y=0.08)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set(color=GREY, linewidth=0.6)
+    quiet(axes)
 
 
 def _legend(figure: Figure, store: Store, source: Source | None) -> None:

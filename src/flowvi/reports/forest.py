@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from flowvi.reports.paired import Difference
+from flowvi.reports.style import BLUE, DPI, GREY, INK, LABEL, quiet
 
 __all__ = ["draw_forest"]
 
-INK, GREY, RULE, BLUE = "#1c1c1c", "#6e6e6e", "#dddddd", "#0072b2"
-SIZE, SMALL = 7.0, 6.0
 WIDTH, LABELS, LINE, HEAD, FOOT = 7.2, 3.1, 0.19, 0.12, 0.42  # inches
 
 
@@ -24,7 +23,7 @@ def draw_forest(rows: Sequence[tuple[str, Difference]], title: str) -> Figure:
         title: of the axis, with its unit.
     """
     height = HEAD + LINE * len(rows) + FOOT
-    figure = Figure((WIDTH, height), dpi=200, facecolor="white")
+    figure = Figure((WIDTH, height), dpi=DPI, facecolor="white")
     box = LABELS / WIDTH, FOOT / height, 1 - (LABELS + 0.12) / WIDTH, 1 - (FOOT + HEAD) / height
     axes = figure.add_axes(box)
     axes.axvline(0, color=GREY, linewidth=0.8)
@@ -37,12 +36,8 @@ def draw_forest(rows: Sequence[tuple[str, Difference]], title: str) -> Figure:
         )
     axes.set_yticks(range(len(rows)), [words for words, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(title, size=SIZE, color=INK, labelpad=2)
-    axes.tick_params(axis="x", labelsize=SMALL, length=2, color=GREY, labelcolor=INK)
-    axes.tick_params(axis="y", labelsize=SMALL, length=0, labelcolor=INK)
-    axes.grid(axis="x", color=RULE, linewidth=0.5)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set(color=GREY, linewidth=0.6)
+    axes.set_xlabel(title, size=LABEL, color=INK, labelpad=2)
+    quiet(axes, grid="x")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
     return figure

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from flowvi.errors import RunError
 from flowvi.experiments.arms.rates import FAMILIES, RATES
-from flowvi.experiments.arms.store import Store
+from flowvi.experiments.arms.store import Store, filled
 from flowvi.reports.columns import Section, Table
 from flowvi.reports.table2 import settings
 from flowvi.reports.tables import ABSENT, finite, number
@@ -26,9 +25,7 @@ def sections(folder: Path) -> list[Section]:
     Raises:
         RunError: there are no results, or they cannot be read.
     """
-    store = Store(folder, "rates")
-    if not store.records:
-        raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce rates` first")
+    store = filled(folder, "rates")
     done = [record for record in store.records if "failure" not in record]
     how = [f"In nats: {settings(done)}."] if done else []
     return [Section("Learning rates", [by_rate(store), *how, _NOTE])]

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
-from flowvi.errors import RunError
 from flowvi.experiments.arms.stability import ARMS
-from flowvi.experiments.arms.store import Record, Store
+from flowvi.experiments.arms.store import Record, Store, filled
 from flowvi.reports.columns import Section, Table
 from flowvi.reports.table2 import settings
 from flowvi.reports.tables import ABSENT, finite, number
@@ -31,9 +30,7 @@ def sections(folder: Path) -> list[Section]:
     Raises:
         RunError: there are no results, or they cannot be read.
     """
-    store = Store(folder, "stability")
-    if not store.records:
-        raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce stability` first")
+    store = filled(folder, "stability")
     done = [record for record in store.records if "failure" not in record]
     how = [f"In nats: {settings(done)}."] if done else []
     table = counts(store)

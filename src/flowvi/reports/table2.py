@@ -7,10 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from flowvi.errors import RunError
 from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
 from flowvi.experiments.arms.headline import is_headline
-from flowvi.experiments.arms.store import Store
+from flowvi.experiments.arms.store import Store, filled
 from flowvi.reports.claims import CLAIMS, Finding, difference_words, judge
 from flowvi.reports.columns import Section, Table
 from flowvi.reports.comparison import duration, mean_words, seeds_words
@@ -18,23 +17,11 @@ from flowvi.reports.paired import ENOUGH_SEEDS, Difference, difference
 from flowvi.reports.published import PAPER, QUOTED, REPRODUCTION, Source, published
 from flowvi.reports.tables import ABSENT, finite, number
 
-__all__ = ["SEEDS_NOTE", "costs", "figures", "printed", "read", "sections", "settings"]
+__all__ = ["SEEDS_NOTE", "costs", "figures", "printed", "sections", "settings"]
 
 _TITLES = {arm.name: arm.title for arm in ARMS}
 _ORDER = (GAUSSIAN, *(f"{flow}-{length}" for flow in ("planar", "nice") for length in LENGTHS), *OTHERS)
 _AGAINST = "planar-10", "planar-80"
-
-
-def read(folder: Path) -> Store:
-    """The results of Figure 4's grid in a folder.
-
-    Raises:
-        RunError: there are none, or they cannot be read.
-    """
-    store = Store(folder, "figure4")
-    if not store.records:
-        raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce figure4` first")
-    return store
 
 
 def sections(folder: Path) -> list[Section]:
@@ -43,7 +30,7 @@ def sections(folder: Path) -> list[Section]:
     Raises:
         RunError: there are no results, or they cannot be read.
     """
-    store = read(folder)
+    store = filled(folder, "figure4")
     judged = _judged(store)
     lines = tuple(line for finding in judged for line in finding.lines())
     return [

@@ -19,7 +19,7 @@ from flowvi.errors import RunError
 from flowvi.experiments.lines import read_lines
 from flowvi.experiments.run import atomic_write
 
-__all__ = ["Images", "Record", "Store"]
+__all__ = ["Images", "Record", "Store", "filled"]
 
 Record = dict[str, Any]
 _KEYS = {"arms", "budget", "config_hash", "seed"}
@@ -114,6 +114,18 @@ class Store:
         }
         with atomic_write(self.arrays) as file:
             np.savez_compressed(file, **arrays)
+
+
+def filled(folder: Path, name: str) -> Store:
+    """What a folder holds of a comparison, if it holds anything.
+
+    Raises:
+        RunError: it does not, or it cannot be read.
+    """
+    store = Store(folder, name)
+    if not store.records:
+        raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce {name}` first")
+    return store
 
 
 def _key(record: Mapping[str, Any]) -> str:
