@@ -34,7 +34,7 @@ def ridge(shift: float) -> Target:
     Example:
         >>> import torch
         >>> ridge(0.0).log_density(torch.tensor([[1.0, 1.0], [9.0, 9.0]]))
-        tensor([-0., -0.])
+        tensor([0., 0.])
     """
     return _improper(
         "improper_ridge",
