@@ -5,6 +5,8 @@
     model = flowvi.load(run.folder)
     flowvi.export(run, "published/nf10")
 
+    posterior = flowvi.fit(log_density, 2)
+
 `flowvi.flows` holds the flows, `flowvi.supports` the constrained supports, `flowvi.targets` densities with known
 answers, `flowvi.errors` what is raised on purpose. Every name here is imported upon its first use (PEP 562), so that
 `import flowvi`, the command's help and a config error never wait for torch.
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     from flowvi.experiments.sweep import sweep
     from flowvi.experiments.train import train
     from flowvi.inference import supports, targets
+    from flowvi.inference.fitting.entry import fit
     from flowvi.reports.export import export
 
-__all__ = ["__version__", "errors", "export", "flows", "load", "supports", "sweep", "targets", "test", "train"]
+__all__ = ["__version__", "errors", "export", "fit", "flows", "load", "supports", "sweep", "targets", "test", "train"]
 
 __version__ = "0.1.0"
 
@@ -32,6 +35,7 @@ __version__ = "0.1.0"
 # has imported it, whatever the room's own `__init__` exports.
 _HOMES = {
     "export": "flowvi.reports.export",
+    "fit": "flowvi.inference.fitting.entry",
     "load": "flowvi.experiments.load",
     "sweep": "flowvi.experiments.sweep",
     "test": "flowvi.experiments.evaluate",

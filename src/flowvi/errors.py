@@ -8,6 +8,7 @@ __all__ = [
     "ConfigError",
     "ContextError",
     "DataError",
+    "DensityError",
     "FlowviError",
     "InterruptedRun",
     "NonFiniteError",
@@ -26,6 +27,10 @@ class ConfigError(FlowviError, ValueError):
 
 class DataError(FlowviError, ValueError):
     """Data that cannot be read, or whose shape, range or content is not allowed."""
+
+
+class DensityError(FlowviError, ValueError):
+    """A user's log density that cannot be fitted: its shape, dtype, gradient or values; says what to change."""
 
 
 class ShapeError(FlowviError, ValueError):

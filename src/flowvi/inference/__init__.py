@@ -1,4 +1,7 @@
-"""Free energy, annealing, the paper's optimiser and evidence, for any model with `log_joint` and `posterior`."""
+"""Free energy, annealing, the paper's optimiser and evidence, for any model with `log_joint` and `posterior`.
+
+`fit` gives a posterior for a log density of the user's own.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowvi.inference import supports, targets
     from flowvi.inference.evidence import Evidence, importance_sampling
+    from flowvi.inference.fitting import Fit, fit
     from flowvi.inference.objective import FreeEnergy, annealing_weight, free_energy
     from flowvi.inference.rmsprop import RMSprop
 
 __all__ = [
     "Evidence",
+    "Fit",
     "FreeEnergy",
     "RMSprop",
     "annealing_weight",
+    "fit",
     "free_energy",
     "importance_sampling",
     "supports",
@@ -24,9 +30,11 @@ __all__ = [
 
 _HOMES = {
     "Evidence": "flowvi.inference.evidence",
+    "Fit": "flowvi.inference.fitting",
     "FreeEnergy": "flowvi.inference.objective",
     "RMSprop": "flowvi.inference.rmsprop",
     "annealing_weight": "flowvi.inference.objective",
+    "fit": "flowvi.inference.fitting",
     "free_energy": "flowvi.inference.objective",
     "importance_sampling": "flowvi.inference.evidence",
 }

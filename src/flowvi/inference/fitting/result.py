@@ -1,0 +1,152 @@
+"""What `fit` gives: the posterior, its ELBO and evidence, and how it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowvi.inference.fitting.density import Counts
+from flowvi.inference.fitting.effort import Effort
+from flowvi.inference.fitting.elbo import ELBO
+from flowvi.inference.fitting.joint import Joint, JointDistribution
+from flowvi.inference.fitting.located import Located
+from flowvi.inference.fitting.optimise import Trace
+
+__all__ = ["QUANTILES", "Fit", "Restart", "Stage"]
+
+QUANTILES = 0.05, 0.5, 0.95
+"""Of the marginals that are kept and printed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One family of posteriors, fitted."""
+
+    name: str
+    module: Located
+    trace: Trace
+    found: ELBO
+    seconds: float
+    """Of CPU."""
+
+    @property
+    def elbo(self) -> float:
+        """Nats; −inf or NaN where a draw's log density is."""
+        return self.found.mean
+
+    @property
+    def elbo_se(self) -> float:
+        """Its standard error, over the draws of finite log density."""
+        return self.found.se
+
+    @property
+    def converged(self) -> bool:
+        """Whether the rate fell to its end because blocks improved no more."""
+        return self.trace.converged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """A posterior from a start of its own, by its ELBO and its marginals: for how well restarts agree."""
+
+    start: str
+    """`origin`, `over-dispersed` or `tempered`."""
+    kind: str
+    """`full_rank` or `flow`."""
+    found: ELBO
+    mean: Tensor
+    """Of the unconstrained parameters, (D,)."""
+    sd: Tensor
+    """Of the unconstrained parameters, (D,)."""
+    quantiles: Mapping[str, Tensor]
+    """Of each parameter, (len(QUANTILES), *shape)."""
+
+    @property
+    def elbo(self) -> float:
+        """Nats; −inf or NaN where a draw's log density is."""
+        return self.found.mean
+
+    @property
+    def elbo_se(self) -> float:
+        """Its standard error, over the draws of finite log density."""
+        return self.found.se
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A fitted posterior. `print` shows a table.
+
+    Example:
+        >>> from flowvi.inference import fit
+        >>> found = fit(lambda z: -z.square().sum(-1) / 2, 2, seed=0, effort="fast")
+        >>> found.winner, found.sample(5).shape, abs(found.log_evidence - 1.8379) < 1e-3
+        ('mean-field', torch.Size([5, 2]), True)
+    """
+
+    stages: tuple[Stage, ...]
+    """Mean-field, full-rank and flow, as far as they were fitted."""
+    winner: str
+    """The name of the stage whose posterior this is."""
+    restarts: tuple[Restart, ...]
+    log_evidence: float
+    """ln Z by importance sampling from the posterior, in nats; NaN where a draw's log density is."""
+    log_evidence_se: float
+    effective_samples: float
+    """Of `draws` in the evidence."""
+    draws: int
+    joint: Joint
+    effort: Effort
+    counts: Counts
+    """Points of the log density, and how many of them were NaN or infinite."""
+    interrupted: bool
+    """Whether Ctrl-C ended the search."""
+
+    @property
+    def stage(self) -> Stage:
+        """The one that won."""
+        return next(stage for stage in self.stages if stage.name == self.winner)
+
+    @property
+    def elbo(self) -> float:
+        """E_q[ln f − ln q], in nats, by fresh draws; −inf or NaN where a draw's log density is."""
+        return self.stage.elbo
+
+    @property
+    def elbo_se(self) -> float:
+        """Its standard error, over the draws of finite log density."""
+        return self.stage.elbo_se
+
+    @property
+    def converged(self) -> bool:
+        """Whether the winner's optimisation came to its end."""
+        return self.stage.converged
+
+    @property
+    def posterior(self) -> JointDistribution:
+        """The distribution over the parameters as the user has them."""
+        return JointDistribution(self.stage.module(), self.joint)
+
+    def sample(self, n: int) -> Any:
+        """n draws, (n, D) or by name (n, *shape), from torch's global generator."""
+        return self.posterior.sample((n,))
+
+    def __str__(self) -> str:
+        from flowvi.inference.fitting.table import table
+
+        return table(self)
+
+    def __repr__(self) -> str:
+        return f"Fit({self.winner}, ELBO {self.elbo:.3f} ± {self.elbo_se:.3f}, ln Z {self.log_evidence:.3f})"
+
+
+def marginals(posterior: JointDistribution, draws: int = 2000) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Mean and standard deviation of the unconstrained parameters, (D,), and each parameter's `QUANTILES`."""
+    with torch.no_grad():
+        z, _ = posterior.base.rsample_and_log_prob((draws,))
+        values = posterior.joint._listed(posterior.joint.constrain(z)[0])
+        levels = torch.tensor(QUANTILES, dtype=z.dtype, device=z.device)
+        return z.mean(0), z.std(0), {name: value.quantile(levels, dim=0) for name, value in values.items()}
