@@ -143,8 +143,9 @@ def _check_rows(density: Density, found: Tensor, z: Tensor) -> None:
         values = density.joint.constrain(z[chosen])[0]
         again = density.raw(values)
         if again.shape != (len(chosen),):
+            points = f"{len(chosen)} point" + "s" * (len(chosen) > 1)
             raise DensityError(
-                f"the log density returned shape {tuple(again.shape)} for {len(chosen)} point(s), as it should not: "
+                f"the log density returned shape {tuple(again.shape)} for {points}: "
                 f"expected ({len(chosen)},); .squeeze() without a dimension drops the first one when it is 1"
             )
         near = 1e-3 if z.dtype == torch.float32 or found.dtype == torch.float32 else 1e-7

@@ -85,12 +85,14 @@ def _result(search: Search, joint: Joint) -> Fit:
     with torch.no_grad():
         found = importance_sampling(search.density, best.module(), search.effort.evidence)
     effective = found.effective_samples.item()
+    # by the delta method, with Kong's effective sample size: var(w)/mean(w)² = S/ESS − 1; rounding may leave it below 0
+    square = 1 / effective - 1 / search.effort.evidence if effective else math.inf
     return Fit(
         stages=tuple(search.stages),
         winner=best.name,
         restarts=tuple(search.restarts),
         log_evidence=found.log_evidence.item(),
-        log_evidence_se=math.sqrt(max(0.0, 1 / effective - 1 / search.effort.evidence)) if effective else math.inf,
+        log_evidence_se=math.nan if math.isnan(square) else math.sqrt(max(0.0, square)),
         effective_samples=effective,
         draws=search.effort.evidence,
         joint=joint,

@@ -13,6 +13,7 @@ from flowvi.inference.fitting.density import Density
 __all__ = ["Gaussian", "natural_gaussian"]
 
 _LARGEST_GRADIENT = 5.0  # times the median: one far point must not turn the whole fit
+_WIDEST = 1e8  # of the scale's norm: an improper density would have it grow until it overflows
 _CHANGE = 4.0  # of a direction's variance in one update, at most, up or down
 
 
@@ -37,21 +38,23 @@ class Gaussian:
         return sigma
 
 
-def natural_gaussian(density: Density, start: Gaussian, updates: int, samples: int, coldest: float = 1.0) -> Gaussian:
+def natural_gaussian(
+    density: Density, start: Gaussian, updates: int, samples: int, powers: tuple[float, float] = (1.0, 1.0)
+) -> Gaussian:
     """Maximise the ELBO over Gaussians by natural gradients, from `start`.
 
     In the coordinates x where q is N(0, I), the gradient of ln f at samples is regressed on them, ∇ ln f ≈ a + B x.
     At the optimum E[∇ ln f] = 0 and E[∇² ln f] = −I (Opper & Archambeau 2009, Eq. 8 and 9), for which a and B stand by
     Stein's lemma, exactly so for a Gaussian f. An update goes a part ρ of the way to precision −B and the mean that
-    belongs to it (Khan & Rue 2023, arXiv:2107.04562, Eq. 5). Points whose density or gradient is not finite are left
-    out.
+    belongs to it (Khan & Rue 2023, arXiv:2107.04562). Points whose density or gradient is not finite are left out;
+    gradients longer than five medians are shortened.
 
     Args:
         density: over unconstrained points.
         start: the first q.
         updates: how many; ρ is 1 for the first third and falls from there.
         samples: for each update, more than D + 1.
-        coldest: the power of f at the start, raised to 1 by the first half of the updates: below 1 f is flatter.
+        powers: of f, at the first update and from the middle one on: below 1 f is flatter.
 
     Example:
         >>> from flowvi.inference.fitting.joint import Joint
@@ -62,7 +65,7 @@ def natural_gaussian(density: Density, start: Gaussian, updates: int, samples: i
     """
     q = start
     for update in range(updates):
-        power = coldest ** max(0.0, 1 - 2 * update / updates)
+        power = powers[1] * (powers[0] / powers[1]) ** max(0.0, 1 - 2 * update / updates)
         rate = min(1.0, (updates / 3) / (update + 1))
         x = torch.randn(samples, len(q.mean), dtype=q.mean.dtype, device=q.mean.device)
         value, slope = density.value_and_gradient(q.mean + x @ q.scale.mT)
@@ -88,7 +91,8 @@ def _updated(q: Gaussian, x: Tensor, slope: Tensor, rate: float) -> Gaussian:
     step = rate * (vectors @ ((vectors.mT @ a) / values))
     step = step * (2 * math.sqrt(len(a)) / step.norm().clamp(min=1e-30)).clamp(max=1.0)
     factor = torch.linalg.cholesky(vectors @ torch.diag(1 / values) @ vectors.mT)
-    return Gaussian(q.mean + q.scale @ step, q.scale @ factor)
+    found = Gaussian(q.mean + q.scale @ step, q.scale @ factor)
+    return found if found.mean.isfinite().all() and found.scale.norm() < _WIDEST else q
 
 
 def _towards(q: Gaussian, x: Tensor) -> Gaussian:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flowvi import flows
-from flowvi.errors import DensityError
+from flowvi.errors import ConfigError, DensityError
 from flowvi.flows.registry import family
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import Effort
@@ -27,6 +27,7 @@ __all__ = ["Progress", "Search", "starting_points", "winner"]
 
 _COLDEST = 0.05  # the power of a tempered start
 _WORTH = 0.01  # nats: less is not worth a richer posterior, whatever its error
+_FAR = 5.0  # standard deviation of the over-dispersed starts
 _WIDTHS = 1.0, 0.1, 3.0, 0.01, 10.0
 
 
@@ -74,15 +75,19 @@ class Search:
                 self._unpolished()
 
     def _gaussians(self, points: Tensor) -> None:
-        """Natural-gradient fits: from the first point, from points far out, and from tempered densities."""
+        """Natural-gradient fits: from the first point, from points far out, and of densities tempered at first."""
         dim = points.shape[1]
+        far = _FAR * torch.randn(8 * self.effort.restarts, dim, dtype=points.dtype, device=points.device)
+        with torch.no_grad():
+            far = torch.cat([far[self.density(far).isfinite()], points])
         for i in range(self.effort.restarts):
             kind = "origin" if i == 0 else ("over-dispersed", "tempered")[i % 2]
-            width = {"origin": 1.0, "over-dispersed": 0.3, "tempered": 3.0}[kind]
+            width = {"origin": 1.0, "over-dispersed": 1.0, "tempered": 3.0}[kind]
             eye = width * torch.eye(dim, dtype=points.dtype, device=points.device)
-            start = Gaussian(points[i % len(points)], eye)
-            coldest = _COLDEST if kind == "tempered" else 1.0
-            found = natural_gaussian(self.density, start, 60, max(64, 4 * dim), coldest)
+            where = far if kind == "over-dispersed" else points
+            start = Gaussian(where[i % len(where)], eye)
+            first = _COLDEST if kind == "tempered" else 1.0
+            found = natural_gaussian(self.density, start, 60, max(64, 4 * dim), (first, 1.0))
             module = Located(_standard(found), found.mean, found.scale)
             value = elbo(module(), self.density, self.effort.draws)
             self._starts.append((kind, found, value))
@@ -106,15 +111,15 @@ class Search:
         return stage
 
     def _flows(self, full_rank: Gaussian) -> None:
-        """From full-rank as fitted; then from the starts' Gaussians on a tempered density, the broadest first."""
+        """From full-rank as fitted; then from Gaussians of the tempered density, in which modes are not far apart."""
         mean = full_rank.mean
         stage = self._stage("flow", Located(self.make_flow().to(mean), mean, full_rank.scale))
         self._restart("full-rank", "flow", stage.module, stage.found)
-        broad = sorted(self._starts, key=lambda start: -start[1].scale.diagonal().log().sum().item())
-        for kind, start, _ in broad[: self.effort.flows - 1]:
+        for _ in range(self.effort.flows - 1):
+            start = natural_gaussian(self.density, full_rank, 40, max(64, 4 * len(mean)), (_COLDEST, _COLDEST))
             module = Located(self.make_flow().to(mean), start.mean, start.scale)
             other = self._fitted("flow", module, _COLDEST)
-            self._restart(kind, "flow", other.module, other.found)
+            self._restart("tempered", "flow", other.module, other.found)
             if other.found.inside > self.stages[-1].found.inside:
                 self.stages[-1] = other
             if other.trace.interrupted:
@@ -143,7 +148,7 @@ def winner(stages: list[Stage]) -> Stage:
     for stage in stages[1:]:
         error = math.hypot(stage.found.se, best.found.se)
         error = error if math.isfinite(error) else 0.0
-        if not stage.found.inside - best.found.inside <= max(2 * error, _WORTH):
+        if stage.found.inside - best.found.inside > max(2 * error, _WORTH):
             best = stage
     return best
 
@@ -187,9 +192,24 @@ def _standard(like: Gaussian) -> nn.Module:
 
 
 def flow_maker(flow: str | nn.Module | None, features: int, effort: Effort) -> Callable[[], nn.Module]:
-    """What makes the flow of each restart: of a kind, or a copy of a module."""
+    """What makes the flow of each restart: of a kind, or a copy of a module.
+
+    Raises:
+        ConfigError: an unknown kind, or a module that called gives no distribution over R^D with a density.
+    """
     if isinstance(flow, nn.Module):
+        _check_flow(flow, features)
         return lambda: deepcopy(flow)
     kind = flow or "planar"
     length = effort.length if family(kind).chain else 0
     return lambda: flows.build(kind, features=features, length=length)
+
+
+def _check_flow(flow: nn.Module, features: int) -> None:
+    wanted = f"a distribution of event_shape ({features},) with rsample_and_log_prob, such as flowvi's flows and zuko's"
+    q = flow()
+    if not hasattr(q, "rsample_and_log_prob"):
+        raise ConfigError(f"flow: called, it gives a {type(q).__name__}: expected {wanted}")
+    if tuple(q.event_shape) != (features,) or tuple(q.batch_shape):
+        shapes = f"batch_shape {tuple(q.batch_shape)} and event_shape {tuple(q.event_shape)}"
+        raise ConfigError(f"flow: called, it gives a distribution of {shapes}: expected {wanted}")

@@ -20,7 +20,7 @@ def table(fit: Fit) -> str:
     Example:
         >>> from flowvi.inference import fit
         >>> print(str(fit(lambda z: -z.square().sum(-1) / 2, 1, effort="fast")).splitlines()[0])
-        parameter        5 %      50 %      95 %
+        parameter       5 %      50 %      95 %
     """
     lines = [*_parameters(fit), "", *_stages(fit), "", *_evidence(fit), *_remarks(fit)]
     return "\n".join(lines)
