@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from flowvi.inference.fitting.effort import EFFORTS, Effort
 from flowvi.inference.fitting.entry import fit
-from flowvi.inference.fitting.result import Fit, Restart, Stage
+from flowvi.inference.fitting.result import Fit
 
-__all__ = ["EFFORTS", "Effort", "Fit", "Restart", "Stage", "fit"]
+__all__ = ["EFFORTS", "Effort", "Fit", "fit"]

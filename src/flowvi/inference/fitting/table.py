@@ -15,13 +15,7 @@ _ROWS = 30  # more entries than this are not printed
 
 
 def table(fit: Fit) -> str:
-    """Parameters, stages, evidence, and what there is to say about them.
-
-    Example:
-        >>> from flowvi.inference import fit
-        >>> print(str(fit(lambda z: -z.square().sum(-1) / 2, 1, effort="fast")).splitlines()[0])
-        parameter       5 %      50 %      95 %
-    """
+    """Parameters, stages, evidence, and what there is to say about them: what `print(fit)` shows."""
     lines = [*_parameters(fit), "", *_stages(fit), "", *_evidence(fit), *_remarks(fit)]
     return "\n".join(lines)
 
