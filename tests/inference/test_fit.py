@@ -213,3 +213,10 @@ def test_the_elbo_where_a_part_is_cut_off() -> None:
     found = elbo_of_weights(torch.tensor([1.0, -math.inf, 2.0, 3.0]))
     assert found.mean == -math.inf and found.inside == pytest.approx(2 + math.log(0.75)) and found.share == 0.75
     assert math.isnan(elbo_of_weights(torch.tensor([1.0, math.nan])).mean)
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_start_so_far_out_that_gradients_overflow() -> None:
+    """From 5 standard deviations out exp(exp) of a scale overflows float32: the fit goes on."""
+    found = flowvi.fit(lambda z: -(3 * z[:, 0]).exp().exp() + z.sum(-1) - z[:, 1].exp(), 2)
+    assert math.isfinite(found.log_evidence)

@@ -13,6 +13,7 @@ from flowvi.inference.fitting.density import Density
 __all__ = ["Gaussian", "natural_gaussian"]
 
 _LARGEST_GRADIENT = 5.0  # times the median: one far point must not turn the whole fit
+_STEEPEST = 1e8  # far from the mass a gradient may overflow: narrower and nearer then
 _WIDEST = 1e8  # of the scale's norm: an improper density would have it grow until it overflows
 _CHANGE = 4.0  # of a direction's variance in one update, at most, up or down
 
@@ -69,11 +70,12 @@ def natural_gaussian(
         rate = min(1.0, (updates / 3) / (update + 1))
         x = torch.randn(samples, len(q.mean), dtype=q.mean.dtype, device=q.mean.device)
         value, slope = density.value_and_gradient(q.mean + x @ q.scale.mT)
-        good = value.isfinite() & slope.isfinite().all(-1)
+        slope = power * slope @ q.scale
+        good = value.isfinite() & (slope.norm(dim=-1) < _STEEPEST)
         if int(good.sum()) <= len(q.mean) + 1:
             q = _towards(q, x[good])
             continue
-        q = _updated(q, x[good], power * slope[good] @ q.scale, rate)
+        q = _updated(q, x[good], slope[good], rate)
     return q
 
 
