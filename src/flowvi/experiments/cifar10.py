@@ -27,7 +27,7 @@ PRESETS = "dlgm.dc.cifar10", "dlgm.nf2.cifar10", "dlgm.nf5.cifar10", "dlgm.nf10.
 
 # of 192 continuous pixels the gradient is ten times that of MNIST's: modern's 100 would clip nearly every update, and
 # after 2,000 of them −ln p(x) is 4 to 8 nats higher with it
-_CLIP = {"training.clip": 1000.0}
+_CLIP = {"training.clip": 1000.0, "training.clip_image": 3000.0}
 
 BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"training.protocol": "quick", "training.updates": 300, "training.warmup": 100, **_CLIP},

@@ -17,6 +17,7 @@ _WORDS = {
     "training.momentum": "momentum",
     "training.schedule": "schedule of the rate",
     "training.clip": "largest norm of the gradient",
+    "training.clip_image": "largest norm of an image's gradient at the posterior",
     "training.annealing": "annealed by β",
     "training.warmup": "updates until β = 1",
     "training.selection": "weights that are tested",

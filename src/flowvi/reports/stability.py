@@ -19,8 +19,8 @@ BLOWN = 20.0  # nats: several times what the noise of the mean over 1,000 images
 _NOTE = (
     f"Blown up: a loss or gradient that was not finite, or F (the mean over ten updates, at β = 1) more than {BLOWN:g} "
     "nats above its lowest so far, after the first 200 updates. Norm: of the whole gradient before it is clipped, the "
-    "largest mean over ten updates. The step size is 1e-3 throughout. Plain: Xavier start, the paper's constraint "
-    "on u, no clipping. F after training: on validation images, the lowest of each run's checks; mean and highest."
+    "largest mean over ten updates. The step size is 1e-3 throughout. Plain start: Xavier, with the paper's "
+    "constraint on u. F after training: on validation images, the lowest of each run's checks; mean and highest."
 )
 
 
