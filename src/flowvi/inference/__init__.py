@@ -6,12 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowvi.inference import supports
+    from flowvi.inference import evidence, supports
     from flowvi.inference.evidence import Evidence, importance_sampling
     from flowvi.inference.objective import FreeEnergy, annealing_weight, free_energy
     from flowvi.inference.rmsprop import RMSprop
 
-__all__ = ["Evidence", "FreeEnergy", "RMSprop", "annealing_weight", "free_energy", "importance_sampling", "supports"]
+__all__ = [
+    "Evidence",
+    "FreeEnergy",
+    "RMSprop",
+    "annealing_weight",
+    "evidence",
+    "free_energy",
+    "importance_sampling",
+    "supports",
+]
 
 _HOMES = {
     "Evidence": "flowvi.inference.evidence",
@@ -26,6 +35,6 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name == "supports":
-        return import_module("flowvi.inference.supports")
+    if name in ("evidence", "supports"):
+        return import_module(f"flowvi.inference.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
