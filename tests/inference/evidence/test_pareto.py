@@ -66,7 +66,7 @@ def test_any_chunks_give_what_the_library_gives_all_weights(
     assert tail.k_hat().tolist() == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("samples", [25, 224, 225, 226, 227, 256, 400, 841, 10_000, 250_000])
+@pytest.mark.parametrize("samples", [25, 224, 225, 226, 227, 256, 400, 841, 3364, 10_000, 250_000])
 def test_the_tail_is_as_large_as_the_paper_has_it(samples: int) -> None:
     expected = samples / 5 if samples <= 225 else 3 * samples**0.5
     assert tail_size(samples) == math.floor(expected)
