@@ -23,8 +23,8 @@ class Bidirectional:
     Example:
         >>> nought = torch.zeros(16, 3).double()
         >>> chains = Annealed(log_weights=nought, states=torch.zeros(16, 3, 2), acceptance=nought[0])
-        >>> Bidirectional(x=torch.zeros(3, 5), forward=chains, reverse=chains).mean_gap
-        (0.0, 0.0)
+        >>> Bidirectional(x=torch.zeros(3, 5), forward=chains, reverse=chains).gap.shape
+        torch.Size([3])
     """
 
     x: Tensor
