@@ -112,9 +112,11 @@ def test_two_errors_cover_the_truth(linear_gaussian: Any, normal: Any) -> None:
 
 @pytest.mark.slow
 def test_two_errors_cover_the_truth_in_many_repeats(linear_gaussian: Any, normal: Any) -> None:
-    share, _, off = coverage(linear_gaussian, normal, 2000)
+    share, found, off = coverage(linear_gaussian, normal, 2000)
     assert 0.90 < share < 0.955
-    assert off.std() < 0.1
+    stated = found.log_evidence_se.square().mean().sqrt().item()
+    assert off.std().item() == pytest.approx(stated, rel=0.1)
+    assert off.mean().item() == pytest.approx(-(stated**2) / 2, abs=4 * stated / 2000**0.5)  # E[ln Ẑ] − ln Z
 
 
 def test_one_distribution_is_importance_sampling(linear_gaussian: Any, normal: Any) -> None:
