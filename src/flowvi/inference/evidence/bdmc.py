@@ -93,7 +93,9 @@ def bidirectional_monte_carlo(
         settings: how to anneal; or say it by the names of `Settings`, such as `distributions=500`.
 
     Raises:
-        What `annealed_importance_sampling` raises.
+        ConfigError: settings that are not allowed, or a log density without a gradient in z.
+        ShapeError: a log density of another shape than (chains, n).
+        NonFiniteError: no start has a finite log density.
 
     Example:
         >>> from flowvi.flows import Gaussian
