@@ -34,6 +34,12 @@ def test_blow_ups_are_counted(tmp_path: Path) -> None:
     assert "| modern, K = 20 | 0 of 1 |" in markdown.read_text()
 
 
+def test_a_training_too_short_to_see_is_not_said_to_have_blown_up(tmp_path: Path) -> None:
+    add(tmp_path, "stability", "modern-20", 0, rise=None, gradient_norm=None, validation_free_energy=205.0)
+    text = write_page(stability.sections(tmp_path), tmp_path / "stability")[1].read_text()
+    assert lines(text, "modern, K = 20") == ["modern, K = 20 0 of 1 – – – 205.0 205.0"]
+
+
 def test_the_best_rate_of_each_family(tmp_path: Path) -> None:
     for rate, score in ((3e-4, 106.0), (1e-3, 102.5), (2e-3, 102.1)):
         add(tmp_path, "rates", f"dlgm.nf10.mnist/{rate:g}", 0, validation_free_energy=score)

@@ -23,7 +23,9 @@ def bound_rows(gradient: Tensor, most: Tensor | float) -> Tensor:
         tensor([[0.6000, 0.8000],
                 [0.3000, 0.4000]])
     """
-    length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+    largest = gradient.abs().amax(-1, keepdim=True)
+    unit = torch.where(largest > 0, largest, 1.0)  # so that no square leaves the floats
+    length = torch.linalg.vector_norm(gradient / unit, dim=-1, keepdim=True) * unit
     beyond = length > most
     if not gradient.is_cuda and not bool(beyond.any()):  # on CUDA, to look would be to wait
         return gradient
@@ -33,7 +35,8 @@ def bound_rows(gradient: Tensor, most: Tensor | float) -> Tensor:
 class ImageBound:
     """Bounds the gradient by each row of the output of every linear map in `networks`, before it reaches the weights.
 
-    A row is an image, or a sample of one. The bound is on the gradient of the image's own loss.
+    A row is an image, with the gradient of its own loss; after the posterior's samples it is one sample of an image.
+    An operation in place on what a linear map returns is an error of torch's while this is in use.
 
     Args:
         networks: the posterior's, all that stand between the encoder's context and the flow.

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from flowvi.data.cifar10 import read
 from flowvi.errors import ConfigError, RunError
+from flowvi.experiments.arrays import read_arrays
 from flowvi.experiments.choice import choose
 from flowvi.experiments.config import resolve
 from flowvi.experiments.results import mean_and_error
@@ -113,11 +113,7 @@ def _settings(outcome: Outcome) -> dict[str, Any]:
 def _log_evidence(outcome: Outcome) -> Any:
     """ln p̂(x) of each test patch, (N,), in nats."""
     file = outcome.job.folder / "result.npz"
-    try:
-        with np.load(file) as arrays:
-            return arrays["log_evidence"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"cannot read {file} ({error}): remove that folder's result.json, and run this again") from error
+    return read_arrays(file, "remove that folder's result.json, and run this again")["log_evidence"]
 
 
 def _put_on_file(out: Path, records: Sequence[dict[str, Any]]) -> None:

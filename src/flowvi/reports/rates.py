@@ -47,7 +47,7 @@ def _score(store: Store, arm: str) -> float | None:
     group = store.of(arm)
     if any("failure" in record for record in group):
         return float("inf")
-    scores = [float(record["validation_free_energy"]) for record in group]
+    scores = [float(record["validation_free_energy"]) for record in group if finite(record["validation_free_energy"])]
     return fmean(scores) if scores else None
 
 

@@ -39,7 +39,7 @@ BUDGETS: Mapping[str, Budget] = {
         tests=(Sampling(10, 100),),
     ),
     "default": Budget(
-        "K = 20 and 80, 5,000 updates, 10 seeds: an hour or more on two cores",
+        "K = 20 and 80, 5,000 updates, 10 seeds: three hours on two cores",
         seeds=tuple(range(10)),
         settings={**_WATCHED, "training.updates": 5_000},
         tests=(Sampling(10, 1_000),),
