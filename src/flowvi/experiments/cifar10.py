@@ -5,7 +5,6 @@ The runs are those of `flowvi sweep` with the same words, in their own folders; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from flowvi.errors import ConfigError, RunError
 from flowvi.experiments.arrays import read_arrays
 from flowvi.experiments.choice import choose
 from flowvi.experiments.config import resolve
+from flowvi.experiments.lines import write_lines
 from flowvi.experiments.results import mean_and_error
-from flowvi.experiments.run import atomic_write
 from flowvi.experiments.sweep import Outcome, sweep
 
 __all__ = ["BUDGETS", "PRESETS", "reproduce"]
@@ -121,5 +120,4 @@ def _put_on_file(out: Path, records: Sequence[dict[str, Any]]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
-    with atomic_write(out / "cifar10.jsonl") as file:
-        file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+    write_lines(out / "cifar10.jsonl", records)

@@ -9,7 +9,7 @@ from statistics import fmean, median
 from flowvi.experiments.arms.stability import ARMS
 from flowvi.experiments.arms.store import Record, Store, filled
 from flowvi.reports.columns import Section, Table
-from flowvi.reports.table2 import settings
+from flowvi.reports.table2 import trained_how
 from flowvi.reports.tables import ABSENT, finite, number
 
 __all__ = ["BLOWN", "blown", "counts", "sections"]
@@ -32,11 +32,9 @@ def sections(folder: Path) -> list[Section]:
         RunError: there are no results, or they cannot be read.
     """
     store = filled(folder, "stability")
-    done = [record for record in store.records if "failure" not in record]
-    how = [f"In nats: {settings(done)}."] if done else []
     table = counts(store)
     findings = tuple(f"Training, {row[0]}: {row[1]} runs blew up." for row in table.rows)
-    return [Section("Stability of training", [table, *how, _NOTE], findings)]
+    return [Section("Stability of training", [table, *trained_how(store), _NOTE], findings)]
 
 
 def blown(record: Record) -> bool:

@@ -17,7 +17,7 @@ from flowvi.reports.paired import ENOUGH_SEEDS, Difference, difference
 from flowvi.reports.published import PAPER, QUOTED, REPRODUCTION, Source, published
 from flowvi.reports.tables import ABSENT, finite, number
 
-__all__ = ["SEEDS_NOTE", "comparable", "costs", "figures", "printed", "sections", "settings"]
+__all__ = ["SEEDS_NOTE", "comparable", "costs", "figures", "printed", "sections", "settings", "trained_how"]
 
 _TITLES = {arm.name: arm.title for arm in ARMS}
 _ORDER = (GAUSSIAN, *(f"{flow}-{length}" for flow in ("planar", "nice") for length in LENGTHS), *OTHERS)
@@ -84,6 +84,12 @@ def costs(store: Store) -> Table:
         nll, count = mean_words(group, "nll"), number(group[0].get("parameter_count"), 0)
         rows.append((_TITLES[arm], nll, duration(fmean(seconds)) if seconds else ABSENT, count, *against))
     return Table(head, rows)
+
+
+def trained_how(store: Store) -> list[str]:
+    """`settings` of the trainings that ended, as a paragraph; none where all failed."""
+    done = [record for record in store.records if "failure" not in record]
+    return [f"In nats: {settings(done)}."] if done else []
 
 
 def settings(records: Sequence[dict[str, Any]]) -> str:

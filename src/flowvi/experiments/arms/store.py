@@ -7,7 +7,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from flowvi.errors import RunError
 from flowvi.experiments.arrays import read_arrays
-from flowvi.experiments.lines import read_lines
+from flowvi.experiments.lines import read_lines, write_lines
 from flowvi.experiments.run import atomic_write
 
 __all__ = ["Images", "Record", "Store", "filled"]
@@ -107,8 +106,7 @@ class Store:
             raise RunError(f"cannot make the folder {self.folder}: {error.strerror}; choose another --out") from error
         if self._images:
             self._write_images()
-        with atomic_write(self.lines) as file:
-            file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records).encode())
+        write_lines(self.lines, self.records)
 
     def _write_images(self) -> None:
         arrays = {
