@@ -7,9 +7,10 @@
 
     posterior = flowvi.fit(log_density, 2)
 
-`flowvi.flows` holds the flows, `flowvi.supports` the constrained supports, `flowvi.targets` densities with known
-answers, `flowvi.errors` what is raised on purpose. Every name here is imported upon its first use (PEP 562), so that
-`import flowvi`, the command's help and a config error never wait for torch.
+`flowvi.flows` holds the flows, `flowvi.supports` the constrained supports, `flowvi.evidence` the estimates of
+ln p(x), `flowvi.targets` densities with known answers, `flowvi.errors` what is raised on purpose. Every name here is
+imported upon its first use (PEP 562), so that `import flowvi`, the command's help and a config error never wait for
+torch.
 """
 
 from __future__ import annotations
@@ -23,11 +24,24 @@ if TYPE_CHECKING:
     from flowvi.experiments.load import load
     from flowvi.experiments.sweep import sweep
     from flowvi.experiments.train import train
-    from flowvi.inference import supports, targets
+    from flowvi.inference import evidence, supports, targets
     from flowvi.inference.fitting.entry import fit
     from flowvi.reports.export import export
 
-__all__ = ["__version__", "errors", "export", "fit", "flows", "load", "supports", "sweep", "targets", "test", "train"]
+__all__ = [
+    "__version__",
+    "errors",
+    "evidence",
+    "export",
+    "fit",
+    "flows",
+    "load",
+    "supports",
+    "sweep",
+    "targets",
+    "test",
+    "train",
+]
 
 __version__ = "0.1.0"
 
@@ -43,6 +57,7 @@ _HOMES = {
 }
 _MODULES = {
     "errors": "flowvi.errors",
+    "evidence": "flowvi.evidence",
     "flows": "flowvi.flows",
     "supports": "flowvi.supports",
     "targets": "flowvi.targets",

@@ -11,6 +11,7 @@ import torch
 
 from flowvi.errors import ConfigError, NonFiniteError
 from flowvi.experiments.assembly import load_data
+from flowvi.experiments.bounds import bound_rows
 from flowvi.experiments.config import resolve
 from flowvi.experiments.engine import Engine, make_fabric
 from flowvi.inference import annealing_weight, free_energy
@@ -71,6 +72,46 @@ def test_clipping_bounds_the_norm_and_metrics_tell_the_one_before(
     before = engine.read_means()["gradient_norm"]
     assert gradients(engine).norm().item() == pytest.approx(expected or before, rel=1e-3)
     assert before > 0.01
+
+
+def test_an_image_s_gradient_is_bounded_before_it_reaches_the_weights(tiny: Settings) -> None:
+    """The bound on each image, alone in its batch, is the bound on its part of a batch's gradient."""
+    settings = {"training.clip": None, "training.clip_image": 1e-2}
+    bounded, free = engine_of(tiny, **settings), engine_of(tiny, **{**settings, "training.clip_image": None})
+    x = bounded.dataset.train.batch(torch.arange(20))
+    noise = torch.randn(1, 20, 2)
+    for engine in (bounded, free):
+        engine.prepare()
+        engine.gradient(x, noise)
+    heads = [name for name, _ in bounded.model.named_parameters() if name.startswith("flows") and "bias" in name]
+    assert len(heads) == 2  # the base's and the chain's
+    ours, theirs = ({name: p.grad.clone() for name, p in each.model.named_parameters()} for each in (bounded, free))
+    assert all(float(ours[name].norm()) <= 1e-2 < float(theirs[name].norm()) for name in heads)
+    assert torch.equal(ours["decoder.output.weight"], theirs["decoder.output.weight"])
+    parts = []
+    for row in range(20):
+        bounded.gradient(x[row : row + 1], noise[:, row : row + 1])
+        parts.append(torch.cat([dict(bounded.model.named_parameters())[name].grad for name in heads]))
+        assert float(parts[-1].norm()) <= 2**0.5 * 1e-2 * (1 + 1e-5)
+    torch.testing.assert_close(torch.stack(parts).mean(0), torch.cat([ours[name] for name in heads]))
+
+
+def test_a_bound_that_nothing_reaches_changes_nothing(tiny: Settings) -> None:
+    one, other = (engine_of(tiny, **{"training.clip_image": bound}) for bound in (1e9, None))
+    for engine in (one, other):
+        torch.manual_seed(3)
+        engine.prepare()
+        engine.gradient(engine.dataset.train.batch(torch.arange(20)), None)
+    assert torch.equal(gradients(one), gradients(other))
+
+
+def test_rows_are_bounded_and_nan_stays() -> None:
+    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [torch.nan, 1.0], [torch.inf, 1.0]])
+    bounded = bound_rows(rows, 1.0)
+    assert bounded[0].tolist() == pytest.approx([0.6, 0.8]) and bounded[1].tolist() == [0, 0]
+    assert not bounded[2].isfinite().all() and not bounded[3].isfinite().all()  # and so are found by the guard
+    far = bound_rows(torch.tensor([[3e30, 4e30], [-3e-30, 4e-30]]), 1.0)  # whose squares leave the floats
+    assert far[0].tolist() == pytest.approx([0.6, 0.8]) and far[1].tolist() == pytest.approx([-3e-30, 4e-30])
 
 
 def test_schedules(tiny: Settings) -> None:

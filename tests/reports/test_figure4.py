@@ -12,8 +12,9 @@ from matplotlib.image import imread
 from flowvi.errors import RunError
 from flowvi.experiments.arms.store import filled
 from flowvi.reports.columns import write_page
-from flowvi.reports.figure4 import _source, sections
+from flowvi.reports.figure4 import sections
 from flowvi.reports.published import REPRODUCTION
+from flowvi.reports.table2 import comparable
 from flowvi.reports.table2 import sections as tables
 
 FIGURES = {
@@ -66,7 +67,7 @@ def test_thresholded_images_stand_beside_the_earlier_reproduction(make_results: 
     lines.write_text(lines.read_text().replace('"binarisation": "fixed"', '"binarisation": "threshold"'))
     _, picture, *_, plain = draw(folder)
     assert picture.stat().st_size
-    assert _source(filled(folder, "figure4")) is REPRODUCTION
+    assert comparable(filled(folder, "figure4")) is REPRODUCTION
     assert "not to be compared" not in plain.read_text()
 
 

@@ -29,9 +29,15 @@ def test_blow_ups_are_counted(tmp_path: Path) -> None:
     add(tmp_path, "stability", "modern-20", 0, rise=3.5, gradient_norm=60.0, validation_free_energy=101.0)
     markdown, plain = write_page(stability.sections(tmp_path), tmp_path / "stability")
     text = plain.read_text()
-    assert lines(text, "plain, K = 20") == ["plain, K = 20 2 of 4 6.0 250.0 80 186.7 350.0"]
+    assert lines(text, "no bound, plain start") == ["no bound, plain start, K = 20 2 of 4 6.0 250.0 80 186.7 350.0"]
     assert lines(text, "modern, K = 20") == ["modern, K = 20 0 of 1 3.5 3.5 60 101.0 101.0"]
     assert "| modern, K = 20 | 0 of 1 |" in markdown.read_text()
+
+
+def test_a_training_too_short_to_see_is_not_said_to_have_blown_up(tmp_path: Path) -> None:
+    add(tmp_path, "stability", "modern-20", 0, rise=None, gradient_norm=None, validation_free_energy=205.0)
+    text = write_page(stability.sections(tmp_path), tmp_path / "stability")[1].read_text()
+    assert lines(text, "modern, K = 20") == ["modern, K = 20 0 of 1 – – – 205.0 205.0"]
 
 
 def test_the_best_rate_of_each_family(tmp_path: Path) -> None:

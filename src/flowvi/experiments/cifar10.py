@@ -5,20 +5,19 @@ The runs are those of `flowvi sweep` with the same words, in their own folders; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from flowvi.data.cifar10 import read
 from flowvi.errors import ConfigError, RunError
+from flowvi.experiments.arrays import read_arrays
 from flowvi.experiments.choice import choose
 from flowvi.experiments.config import resolve
+from flowvi.experiments.lines import write_lines
 from flowvi.experiments.results import mean_and_error
-from flowvi.experiments.run import atomic_write
 from flowvi.experiments.sweep import Outcome, sweep
 
 __all__ = ["BUDGETS", "PRESETS", "reproduce"]
@@ -27,7 +26,7 @@ PRESETS = "dlgm.dc.cifar10", "dlgm.nf2.cifar10", "dlgm.nf5.cifar10", "dlgm.nf10.
 
 # of 192 continuous pixels the gradient is ten times that of MNIST's: modern's 100 would clip nearly every update, and
 # after 2,000 of them −ln p(x) is 4 to 8 nats higher with it
-_CLIP = {"training.clip": 1000.0}
+_CLIP = {"training.clip": 1000.0, "training.clip_image": 3000.0}
 
 BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"training.protocol": "quick", "training.updates": 300, "training.warmup": 100, **_CLIP},
@@ -113,11 +112,7 @@ def _settings(outcome: Outcome) -> dict[str, Any]:
 def _log_evidence(outcome: Outcome) -> Any:
     """ln p̂(x) of each test patch, (N,), in nats."""
     file = outcome.job.folder / "result.npz"
-    try:
-        with np.load(file) as arrays:
-            return arrays["log_evidence"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"cannot read {file} ({error}): remove that folder's result.json, and run this again") from error
+    return read_arrays(file, "remove that folder's result.json, and run this again")["log_evidence"]
 
 
 def _put_on_file(out: Path, records: Sequence[dict[str, Any]]) -> None:
@@ -125,5 +120,4 @@ def _put_on_file(out: Path, records: Sequence[dict[str, Any]]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
-    with atomic_write(out / "cifar10.jsonl") as file:
-        file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+    write_lines(out / "cifar10.jsonl", records)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from flowvi.data import Dataset, epoch_order
 from flowvi.errors import ConfigError, NonFiniteError
 from flowvi.experiments.assembly import assemble, choose_device
+from flowvi.experiments.bounds import ImageBound
 from flowvi.experiments.config import Config
 from flowvi.experiments.graph import (
     CUDARecorder,
@@ -74,6 +75,8 @@ class Engine:
             self.model.start_at(dataset.mean.cpu())
         self.model.to(fabric.device)
         self.optimiser = _optimiser(self.model, config)
+        clip_image = config.training.clip_image
+        self._image_bound = None if clip_image is None else ImageBound(self.model.flows, clip_image, fabric.device)
         self.module, self._stepper = fabric.setup(Objective(self.model, config), self.optimiser)
         self.update = 0
         self.sums = torch.zeros(len(PARTS), device=fabric.device, dtype=torch.float64)
@@ -148,6 +151,8 @@ class Engine:
         world, rank = self.fabric.world_size, self.fabric.global_rank
         mine = slice(rank * len(x) // world, (rank + 1) * len(x) // world)
         self._stepper.zero_grad()
+        if self._image_bound is not None:
+            self._image_bound.set_share(world / len(x))
         sums = self.module(x[mine], self._beta, None if noise is None else noise[:, mine])
         self.fabric.backward(sums[0] * (world / len(x)))
         self._guard(sums.detach() * (world / len(x)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -18,8 +17,8 @@ from flowvi import __version__
 from flowvi.data import Dataset
 from flowvi.errors import RunError
 from flowvi.experiments.command import config_words
-from flowvi.experiments.lines import read_lines, read_record
-from flowvi.experiments.run import Run, as_run, atomic_write
+from flowvi.experiments.lines import read_lines, read_record, write_lines
+from flowvi.experiments.run import Run, as_run
 from flowvi.flows.registry import family
 
 __all__ = ["collect", "describe", "mean_and_error", "provenance"]
@@ -55,6 +54,9 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
         "parameter_count": sum(p.numel() for p in model.parameters()),
         "latents": list(config.model.latents),
         "maxout": config.model.maxout,
+        "learning_rate": training.learning_rate,
+        "clip": training.clip,
+        "clip_image": training.clip_image,
         "updates": training.updates,
         "batch": training.batch,
         "objective": training.objective,
@@ -102,8 +104,7 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {out.parent}: {error.strerror}; name another file") from error
-    with atomic_write(out) as file:
-        file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept.values()).encode())
+    write_lines(out, kept.values())
     return len(found)
 
 

@@ -197,6 +197,7 @@ class TrainingConfig(Section):
     momentum: Momentum  # of rmsprop
     schedule: Literal["constant", "cosine"]
     clip: Clip  # largest norm of the gradient
+    clip_image: Clip = None  # largest norm of an image's gradient by what conditions its posterior
     objective: Literal["elbo", "iwae"] = "elbo"
     samples: Least1 = 1  # of the posterior, for each image and update
     annealing: Literal["joint", "kl", "none"]

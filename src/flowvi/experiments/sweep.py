@@ -75,7 +75,7 @@ def sweep_jobs(
     retry: bool = False,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """`sweep` of jobs that `plan` made; `ended` is told each outcome as it comes."""
+    """`sweep` of jobs that `plan` made; `ended` is told each outcome as it comes, and must not raise."""
     _check(engine, jobs, threads, gpus)
     outcomes = {job.folder: found for job in todo if (found := standing(job)) and (found.state == "done" or not retry)}
     left = [job for job in todo if job.folder not in outcomes]

@@ -131,7 +131,13 @@ class DLGM(nn.Module):
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """Draw n images from the model: x ~ p(x | z), z ~ p(z), (n, features), from the global generator."""
-        return self.likelihood.sample(self._decode(self._split(self.sample_prior(n))[0]))
+        return self.simulate(n)[1]
+
+    @torch.no_grad()
+    def simulate(self, n: int) -> tuple[Tensor, Tensor]:
+        """z ~ p(z), (n, Σ latents), and x ~ p(x | z), (n, features), from the global generator."""
+        z = self.sample_prior(n)
+        return z, self.likelihood.sample(self._decode(self._split(z)[0]))
 
     def start_at(self, mean: Tensor) -> None:
         """Set the decoder's output bias so that the model starts at the data's mean, (features,).

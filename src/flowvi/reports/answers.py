@@ -1,7 +1,7 @@
 """What the ablations answer, in two sentences each, computed from the differences. Imports no torch.
 
-The first sentence gives the figures, the second what they allow to say. Where an arm that it needs was not measured,
-the second sentence is left out.
+The first sentence gives the figures, the second what their 95 % intervals allow to say. Where an arm that it needs was
+not measured, or has fewer seeds than a claim takes, the second sentence is left out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = ["answer"]
 Found = Sequence[tuple[Contrast, Difference]]
 
 EARLIER_GAP = 18.0  # nats, between the earlier reproduction and the paper
+UNDECIDED = "These results do not decide it."
 TELLING = 0.5  # nats of −ln p(x): less than this is small beside what seeds and estimates leave open
 
 
@@ -25,7 +26,8 @@ def answer(ablation: Ablation, found: Found) -> str | None:
     """The answer that the measured differences of −ln p(x) give; None where there are none."""
     if not found:
         return None
-    verdict = _VERDICTS[ablation.name](found) if ablation.name in _VERDICTS else None
+    enough = all(each.enough for _, each in found)
+    verdict = _VERDICTS[ablation.name](found) if enough and ablation.name in _VERDICTS else None
     seeds = min(min(each.seeds) for _, each in found)
     some = "one seed" if seeds == 1 else f"{seeds} seeds"
     figures = "; ".join(_range(level, group) for level, group in _by_level(found).items())
@@ -47,60 +49,69 @@ def _range(level: str, group: Sequence[Difference]) -> str:
     return f"{level}: {number(min(means))} to {number(max(means))}"
 
 
-def _means(found: Found, factor: str, *parts: str) -> list[float]:
+def _of(found: Found, factor: str, *parts: str) -> list[Difference]:
     """Of the contrasts of a factor whose arm has all these levels."""
-    return [
-        each.mean for contrast, each in found if contrast.factor == factor and {*parts} <= {*contrast.arm.split("/")}
-    ]
+    return [each for contrast, each in found if contrast.factor == factor and {*parts} <= {*contrast.arm.split("/")}]
+
+
+def _sign(found: Sequence[Difference]) -> str | None:
+    """`above`, `below` or `within` TELLING of 0, where the interval of every difference says so; else None."""
+    intervals = [each.interval for each in found]
+    if all(low > TELLING for low, _ in intervals):
+        return "above"
+    if all(high < -TELLING for _, high in intervals):
+        return "below"
+    return "within" if all(low >= -TELLING and high <= TELLING for low, high in intervals) else None
+
+
+def _largest(found: Sequence[Difference]) -> float:
+    """The farthest from 0 that the intervals go."""
+    return max(abs(bound) for each in found for bound in each.interval)
 
 
 def _binarisation(found: Found) -> str | None:
-    threshold, maxout = _means(found, "binarisation", "threshold"), _means(found, "maxout", "threshold")
+    threshold, maxout = _of(found, "binarisation", "threshold"), _of(found, "maxout")
     if not threshold or not maxout:
         return None
-    gap, reading = -min(threshold), max(map(abs, maxout))
-    if gap > 3 * reading:
+    least, reading = min(-each.interval[1] for each in threshold), _largest(maxout)
+    if least > 3 * reading:
         return (
-            f"It is the threshold, worth up to {number(gap, 1)} of the {EARLIER_GAP:g} nats; the reading of Maxout is "
-            f"worth {number(reading, 1)}."
+            f"It is the threshold, worth at least {number(least, 1)} nats where the earlier reproduction is "
+            f"{EARLIER_GAP:g} below the paper; the reading of Maxout is worth {number(reading, 1)} at most."
         )
-    return f"The threshold is worth {number(gap, 1)} nats and the reading of Maxout {number(reading, 1)}: both count."
+    return UNDECIDED
 
 
 def _source(found: Found) -> str | None:
-    static = _means(found, "parameters", "static")
-    if not static:
-        return None
-    if min(static) > TELLING:
-        return f"Static parameters cost at least {number(min(static), 1)} nats: the inference network must give them."
-    if max(static) < TELLING:
-        return "Static parameters do as well: the inference network need not give them."
-    return "Whether it must depends on K."
+    verdicts = {
+        "above": f"Static parameters cost over {TELLING} nats at each K tried: the inference network must give them.",
+        "below": "Static parameters are the better ones at each K tried: the inference network must not give them.",
+        "within": "Static parameters do as well at each K tried: the inference network need not give them.",
+    }
+    return _say(_of(found, "parameters"), verdicts)
 
 
 def _init(found: Found) -> str | None:
-    effects = {name: _means(found, "init", name) for name in ("Adam 1e-3", "RMSprop 1e-4")}
+    effects = {name: _of(found, "init", name) for name in ("Adam 1e-3", "RMSprop 1e-4")}
     if not all(effects.values()):
         return None
-    adam, rmsprop = (max(map(abs, values)) for values in effects.values())
-    which = "it matters under both" if min(adam, rmsprop) > TELLING else "it matters under neither"
-    if min(adam, rmsprop) <= TELLING < max(adam, rmsprop):
-        which = f"it matters under {'Adam' if adam > rmsprop else 'RMSprop'} alone"
-    return f"The start is worth up to {number(adam, 1)} nats under Adam, {number(rmsprop, 1)} under RMSprop: {which}."
+    words = (f"up to {number(_largest(each), 1)} nats under {name}" for name, each in effects.items())
+    small = [name for name, each in effects.items() if _sign(each) == "within"]
+    which = {0: "", 1: f"; under {small[0] if small else ''} it does not matter", 2: ": it does not matter"}[len(small)]
+    return f"The start moves it by {' and '.join(words)}{which}."
 
 
 def _invertibility(found: Found) -> str | None:
-    centred = _means(found, "invertibility", "centred")
-    if not centred:
-        return None
-    low, high = min(centred), max(centred)
-    if high < -TELLING:
-        return "The centred constraint is the better one at every K tried."
-    if low > TELLING:
-        return "The paper's constraint is the better one at every K tried."
-    return (
-        "Neither constraint is the better one at every K tried." if high - low > TELLING else "It makes no difference."
-    )
+    verdicts = {
+        "above": "The paper's constraint is the better one at each K tried.",
+        "below": "The centred constraint is the better one at each K tried.",
+        "within": "It makes no difference at any K tried.",
+    }
+    return _say(_of(found, "invertibility"), verdicts)
+
+
+def _say(found: Sequence[Difference], verdicts: Mapping[str, str]) -> str | None:
+    return verdicts.get(_sign(found) or "", UNDECIDED) if found else None
 
 
 _VERDICTS: Mapping[str, Callable[[Found], str | None]] = {

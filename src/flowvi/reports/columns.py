@@ -107,8 +107,8 @@ class Chapter:
     command: str | None = None
 
 
-def write_page(sections: Sequence[Section], stem: Path) -> list[Path]:
-    """Write sections to `stem` with the endings `.md` and `.txt`, and their pictures beside it; returns all files.
+def write_page(sections: Sequence[Section], stem: Path, endings: Sequence[str] = (".md", ".txt")) -> list[Path]:
+    """Write sections to `stem` with these endings, and their pictures beside it; returns all files.
 
     Raises:
         RunError: they cannot be written.
@@ -116,10 +116,10 @@ def write_page(sections: Sequence[Section], stem: Path) -> list[Path]:
     pictures = [part for section in sections for part in section.parts if isinstance(part, Picture)]
     drawn = [_draw(each, stem.with_name(f"{each.name}.{kind}")) for each in pictures for kind in ("svg", "png")]
     texts = {".md": "\n\n".join(map(Section.markdown, sections)), ".txt": "\n\n\n".join(map(Section.plain, sections))}
-    for ending, text in texts.items():
+    for ending in endings:
         with atomic_write(stem.with_suffix(ending)) as file:
-            file.write(f"{text}\n".encode())
-    return [*drawn, *(stem.with_suffix(ending) for ending in texts)]
+            file.write(f"{texts[ending]}\n".encode())
+    return [*drawn, *(stem.with_suffix(ending) for ending in endings)]
 
 
 def markdown_line(cells: Iterable[str]) -> str:
@@ -145,5 +145,5 @@ def _plain(part: Part) -> str:
     if isinstance(part, Table | Picture):
         return part.plain()
     if isinstance(part, tuple):
-        return "\n".join(part)
+        return "\n".join(line.replace("**", "") for line in part)
     return textwrap.fill(part.replace("**", ""), 100)

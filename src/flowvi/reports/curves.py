@@ -29,7 +29,8 @@ def draw_curves(groups: Mapping[str, Sequence[Record]]) -> Figure | None:
 
     None where no result holds a curve.
     """
-    found = {title: [record["curve"] for record in some if record.get("curve")] for title, some in groups.items()}
+    known = {title: [record.get("curve") or {} for record in some] for title, some in groups.items()}
+    found = {title: [curve for curve in curves if curve.get("update")] for title, curves in known.items()}
     found = {title: curves for title, curves in found.items() if curves}
     if not found:
         return None

@@ -16,9 +16,9 @@ from flowvi.experiments.arms.gallery import read as read_gallery
 from flowvi.experiments.arms.store import Store, filled
 from flowvi.reports.columns import Picture, Section
 from flowvi.reports.curves import draw_curves, draw_gallery
-from flowvi.reports.published import PAPER, REPRODUCTION, Source, published
+from flowvi.reports.published import Source, published
 from flowvi.reports.style import BLUE, DPI, GREEN, GREY, INK, LABEL, PINK, SKY, SMALL, TITLE, VERMILION, quiet
-from flowvi.reports.table2 import printed, settings
+from flowvi.reports.table2 import comparable, printed, settings
 from flowvi.reports.table2 import sections as tables
 from flowvi.reports.tables import finite
 
@@ -74,7 +74,7 @@ def sections(folder: Path) -> list[Section]:
         words = "Free energy in training and on validation images, against updates"
         drawn.append(Section("Training", [Picture("figure4-training", words, curves), _CURVES_NOTE]))
     shown = read_gallery(folder, "figure4")
-    gallery = draw_gallery({titles[arm]: shown[arm] for arm in titles if arm in shown})
+    gallery = draw_gallery({titles[arm]: shown[arm] for arm in titles if arm in shown and shown[arm].square})
     if gallery:
         words = "Test images, their reconstructions, and samples of each model"
         drawn.append(Section("Reconstructions and samples", [Picture("figure4-gallery", words, gallery)]))
@@ -85,7 +85,7 @@ def _figure(store: Store) -> Figure:
     figure = Figure((WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     panels = figure.subplots(1, len(PANELS))
     figure.subplots_adjust(left=0.055, right=0.99, top=0.9, bottom=0.32, wspace=0.22)
-    source = _source(store)
+    source = comparable(store)
     for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
         for flow in LINES:
             _theirs(axes, source, flow, key)
@@ -96,12 +96,6 @@ def _figure(store: Store) -> Figure:
     foot = _foot(store, source)
     figure.text(0.5, 0.025, foot, ha="center", size=SMALL, color=GREY, linespacing=1.35)
     return figure
-
-
-def _source(store: Store) -> Source | None:
-    """Whose figures may stand beside ours: that goes by the binarisation."""
-    kinds = {record.get("binarisation") for record in store.records}
-    return next((source for source in (PAPER, REPRODUCTION) if kinds <= set(source.binarisations)), None)
 
 
 def _flows(store: Store) -> list[str]:

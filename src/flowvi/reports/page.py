@@ -62,11 +62,13 @@ def _part(part: Part, pictures: Path) -> Markup:
 def _table(table: Table) -> Markup:
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = ["" if place < table.left else ' class="figure"' for place in range(len(cells))]
-        return "".join(f"<{tag}{kind}>{_words(cell)}</{tag}>" for cell, kind in zip(cells, kinds, strict=True))
+        end = tag.partition(" ")[0]
+        return "".join(f"<{tag}{kind}>{_words(cell)}</{end}>" for cell, kind in zip(cells, kinds, strict=True))
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.rows)
     return Markup(
-        f'<div class="wide" tabindex="0"><table><thead><tr>{row(table.head, "th")}</tr></thead>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="a table, which may be scrolled">'
+        f"<table><thead><tr>{row(table.head, 'th scope=col')}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -79,23 +81,28 @@ def _picture(picture: Picture, folder: Path) -> Markup:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
     words = _words(picture.words)
     return Markup(
-        f'<figure><div class="wide" tabindex="0">{inline(svg, picture.name, picture.words)}</div>'
+        f'<figure><div class="wide" tabindex="0" role="region" aria-label="a figure, which may be scrolled">'
+        f"{inline(svg, picture.name, picture.words)}</div>"
         f"<figcaption>{words}.</figcaption></figure>"
     )
 
 
 def inline(svg: str, name: str, words: str) -> str:
-    """A picture's SVG for the middle of a page: its colours the page's, its ids its own, its size that of its box.
+    r"""A picture's SVG for the middle of a page: its colours the page's, its ids its own, its size that of its box.
 
     Example:
         >>> text = '<?xml version="1.0"?><svg height="9pt" viewBox="0 0 9 9"><g id="a" style="fill: #1c1c1c"/></svg>'
-        >>> inline(text, "x", "a thing")
-        '<svg role="img" aria-label="a thing" viewBox="0 0 9 9"><g id="x-a" style="fill: var(--ink)"/></svg>'
+        >>> print(inline(text, "x", "a thing").replace("><", ">\n<"))
+        <svg role="img" aria-label="a thing" viewBox="0 0 9 9" style="min-width: 9pt">
+        <g id="x-a" style="fill: var(--ink)"/>
+        </svg>
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     opening, _, rest = body.partition(">")
     opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
+    least = re.sub(r'.*viewBox="\S+ \S+ (\d+).*', r"\1", opening, flags=re.DOTALL)  # its width in points
+    opening += f' style="min-width: {least}pt"'
     opening = opening.replace("<svg", f'<svg role="img" aria-label="{html.escape(words)}"', 1)
     rest = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', rest)
     rest = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', rest)

@@ -8,7 +8,7 @@ from statistics import fmean
 from flowvi.experiments.arms.rates import FAMILIES, RATES
 from flowvi.experiments.arms.store import Store, filled
 from flowvi.reports.columns import Section, Table
-from flowvi.reports.table2 import settings
+from flowvi.reports.table2 import trained_how
 from flowvi.reports.tables import ABSENT, finite, number
 
 __all__ = ["by_rate", "sections"]
@@ -26,9 +26,7 @@ def sections(folder: Path) -> list[Section]:
         RunError: there are no results, or they cannot be read.
     """
     store = filled(folder, "rates")
-    done = [record for record in store.records if "failure" not in record]
-    how = [f"In nats: {settings(done)}."] if done else []
-    return [Section("Learning rates", [by_rate(store), *how, _NOTE])]
+    return [Section("Learning rates", [by_rate(store), *trained_how(store), _NOTE])]
 
 
 def by_rate(store: Store) -> Table:
@@ -47,7 +45,7 @@ def _score(store: Store, arm: str) -> float | None:
     group = store.of(arm)
     if any("failure" in record for record in group):
         return float("inf")
-    scores = [float(record["validation_free_energy"]) for record in group]
+    scores = [float(record["validation_free_energy"]) for record in group if finite(record["validation_free_energy"])]
     return fmean(scores) if scores else None
 
 

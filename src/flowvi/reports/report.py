@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -37,9 +39,9 @@ def report(results: Path, out: Path) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {out}: {error.strerror}; choose another by --out") from error
-    files = write_page([section for chapter in made for section in chapter.sections], out / "report")
+    files = write_page([section for chapter in made for section in chapter.sections], out / "report", (".md",))
     page = write_html(made, out / "report.html", pictures=out)
-    return [page, *(file for file in files if file.suffix != ".txt")]
+    return [page, *files]
 
 
 def chapters(results: Path) -> list[Chapter]:
@@ -47,7 +49,7 @@ def chapters(results: Path) -> list[Chapter]:
     found = [
         Chapter(load(entry.sections)(results), _command(name, read_lines(results / f"{name}.jsonl")))
         for name, entry in REPRODUCTIONS.items()
-        if entry.of is None and (results / f"{name}.jsonl").exists()
+        if entry.of is None and read_lines(results / f"{name}.jsonl")
     ]
     others = [record for record in _others(results) if "nll" in record]
     if not found and not others:
@@ -69,14 +71,18 @@ def _command(name: str, records: Sequence[Record]) -> str | None:
     if not records:
         return None
     overrides = records[0].get("overrides") or {}
-    words = [f"{key}={value}" for key, value in overrides.items()]
-    return " ".join(["flowvi reproduce", name, *words, f"--budget {records[0].get('budget')}"])
+    words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
+    words = [word.replace("=null", "=none").replace(", ", ",") for word in words]
+    seeds = sorted({int(record["seed"]) for record in records if "overrides" in record and "seed" in record})
+    words += [f"seed={','.join(map(str, seeds))}"] if seeds else []
+    return shlex.join(["flowvi", "reproduce", name, *words, "--budget", str(records[0].get("budget"))])
 
 
 def _others(results: Path) -> list[dict[str, Any]]:
     """The records of files that belong to no reproduction."""
     files = (file for file in sorted(results.glob("*.jsonl")) if file.stem not in REPRODUCTIONS)
-    return [record for file in files for record in read_lines(file)]
+    found = {json.dumps(record, sort_keys=True): record for file in files for record in read_lines(file)}
+    return list(found.values())  # a result that two files hold is one
 
 
 def _runs(results: Path) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ _FIGURE4: dict[str, Any] = {
 REPRODUCTIONS: Mapping[str, Reproduction] = {
     "figure3": Reproduction(
         "planar, radial, Sylvester and NICE flows on four energies of the plane",
-        {"smoke": "planar, one restart: a minute or two", "default": "within the hour on two cores"},
+        {"smoke": "planar, one restart: a minute or two", "default": "one to two hours on two cores"},
         run="flowvi.experiments.figure3.reproduce:reproduce",
         sections="flowvi.reports.figure3:sections",
     ),

@@ -21,6 +21,7 @@ from flowvi.experiments.config import Config
 from flowvi.experiments.pictures import Pictures, pictures_of
 from flowvi.experiments.run import as_run
 from flowvi.reports.pictures import save
+from flowvi.reports.style import DPI, GREY, INK
 
 __all__ = ["draw"]
 
@@ -29,14 +30,11 @@ COLUMNS = 12
 SAMPLE_ROWS = 3
 
 # Lengths in pixels of the picture, at twice a README's resolution.
-DPI = 200
 TILE = 112
 LABELS = 226
 MARGIN, GAP, BLOCK_GAP, CAPTION, LINE = 24, 8, 32, 20, 26
 
-INK = "#1c1c1c"
 PAPER = "#f1f1f1"
-GREY = "#6e6e6e"
 CHARACTER = 11  # width of one in the caption, about
 
 

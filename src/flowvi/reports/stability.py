@@ -9,7 +9,7 @@ from statistics import fmean, median
 from flowvi.experiments.arms.stability import ARMS
 from flowvi.experiments.arms.store import Record, Store, filled
 from flowvi.reports.columns import Section, Table
-from flowvi.reports.table2 import settings
+from flowvi.reports.table2 import trained_how
 from flowvi.reports.tables import ABSENT, finite, number
 
 __all__ = ["BLOWN", "blown", "counts", "sections"]
@@ -18,9 +18,10 @@ BLOWN = 20.0  # nats: several times what the noise of the mean over 1,000 images
 
 _NOTE = (
     f"Blown up: a loss or gradient that was not finite, or F (the mean over ten updates, at β = 1) more than {BLOWN:g} "
-    "nats above its lowest so far, after the first 200 updates. Norm: of the whole gradient before it is clipped, the "
-    "largest mean over ten updates. The step size is 1e-3 throughout. Plain: Xavier start, the paper's constraint "
-    "on u, no clipping. F after training: on validation images, the lowest of each run's checks; mean and highest."
+    "nats above its lowest so far, after the first 200 updates. Norm: of the whole gradient before it is clipped (but "
+    "after each image's is bounded, where it is), the largest mean over ten updates. The step size is 1e-3 throughout. "
+    "Plain start: Xavier, with the paper's constraint on u. F after training: on validation images, the lowest of each "
+    "run's checks; mean and highest."
 )
 
 
@@ -31,21 +32,19 @@ def sections(folder: Path) -> list[Section]:
         RunError: there are no results, or they cannot be read.
     """
     store = filled(folder, "stability")
-    done = [record for record in store.records if "failure" not in record]
-    how = [f"In nats: {settings(done)}."] if done else []
     table = counts(store)
     findings = tuple(f"Training, {row[0]}: {row[1]} runs blew up." for row in table.rows)
-    return [Section("Stability of training", [table, *how, _NOTE], findings)]
+    return [Section("Stability of training", [table, *trained_how(store), _NOTE], findings)]
 
 
 def blown(record: Record) -> bool:
-    """Whether a training blew up.
+    """Whether a training blew up; one that was too short to see is not said to have.
 
     Example:
         >>> blown({"rise": 21.0}), blown({"rise": 3.5}), blown({"rise": 3.5, "failure": "update 7: loss not finite"})
         (True, False, True)
     """
-    return "failure" in record or not finite(record.get("rise")) or record["rise"] > BLOWN
+    return "failure" in record or (finite(record.get("rise")) and record["rise"] > BLOWN)
 
 
 def counts(store: Store) -> Table:

@@ -17,7 +17,7 @@ from flowvi.reports.paired import ENOUGH_SEEDS, Difference, difference
 from flowvi.reports.published import PAPER, QUOTED, REPRODUCTION, Source, published
 from flowvi.reports.tables import ABSENT, finite, number
 
-__all__ = ["SEEDS_NOTE", "costs", "figures", "printed", "sections", "settings"]
+__all__ = ["SEEDS_NOTE", "comparable", "costs", "figures", "printed", "sections", "settings", "trained_how"]
 
 _TITLES = {arm.name: arm.title for arm in ARMS}
 _ORDER = (GAUSSIAN, *(f"{flow}-{length}" for flow in ("planar", "nice") for length in LENGTHS), *OTHERS)
@@ -84,6 +84,12 @@ def costs(store: Store) -> Table:
         nll, count = mean_words(group, "nll"), number(group[0].get("parameter_count"), 0)
         rows.append((_TITLES[arm], nll, duration(fmean(seconds)) if seconds else ABSENT, count, *against))
     return Table(head, rows)
+
+
+def trained_how(store: Store) -> list[str]:
+    """`settings` of the trainings that ended, as a paragraph; none where all failed."""
+    done = [record for record in store.records if "failure" not in record]
+    return [f"In nats: {settings(done)}."] if done else []
 
 
 def settings(records: Sequence[dict[str, Any]]) -> str:
@@ -159,17 +165,27 @@ def _judged(store: Store) -> list[Finding]:
 
 
 def _headline(store: Store) -> tuple[str, ...]:
-    """−ln p(x) of planar flows along K beside the paper's, in a line."""
+    """−ln p(x) of planar flows along K, in a line, beside what was published of such data."""
     arms = [arm for arm in printed(store) if arm == GAUSSIAN or arm.startswith("planar-")]
     if not arms:
         return ()
     lengths = [int(arm.rpartition("-")[2]) for arm in arms]
     ours = [mean_words(store.of(arm), "nll") for arm in arms]
-    theirs = [row for k in lengths if (row := published(PAPER, "planar" if k else "gaussian", k))]
-    return (
+    words = (
         f"−ln p(x), planar flows of K = {' / '.join(map(str, lengths))}: {' / '.join(ours)} nats "
-        f"({settings(store.records)}). The paper's: {' / '.join(str(row.nll) for row in theirs)}.",
+        f"({settings(store.records)})."
     )
+    source = comparable(store)
+    if source:
+        theirs = [row for k in lengths if (row := published(source, "planar" if k else "gaussian", k))]
+        words += f" {source.label}: {' / '.join(str(row.nll) for row in theirs)}."
+    return (words,)
+
+
+def comparable(store: Store) -> Source | None:
+    """Whose figures may stand beside ours: that goes by the binarisation."""
+    kinds = {record.get("binarisation") for record in store.records}
+    return next((source for source in (PAPER, REPRODUCTION) if kinds <= set(source.binarisations)), None)
 
 
 def _compare(store: Store, ours: str, theirs: str, figure: str = "nll") -> Difference | None:

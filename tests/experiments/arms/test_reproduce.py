@@ -85,6 +85,44 @@ def test_curves_and_pictures_are_on_file(budget: Budget, tmp_path: Path) -> None
         gallery.read(tmp_path, "tiny")
 
 
+@pytest.mark.usefixtures("here")
+def test_a_run_that_is_chosen_for_one_arm_stands_for_all_that_share_it(budget: Budget, tmp_path: Path) -> None:
+    assert compare("tiny", ARMS, ("short", budget), tmp_path, 1, only=["again"])
+    assert [record["arms"] for record in Store(tmp_path, "tiny").records] == [["planar-2", "again"]]
+
+
+@pytest.mark.usefixtures("here")
+def test_pictures_are_of_the_first_seed(budget: Budget, tmp_path: Path) -> None:
+    assert compare("tiny", ARMS[:1], ("short", budget), tmp_path, 1, settings={"seed": [0]}, pictured=True)
+    before = gallery.read(tmp_path, "tiny")["gaussian-0"].samples
+    assert compare("tiny", ARMS[:1], ("short", budget), tmp_path, 1, settings={"seed": [0, 1]}, pictured=True)
+    assert np.array_equal(gallery.read(tmp_path, "tiny")["gaussian-0"].samples, before)
+
+
+@pytest.mark.usefixtures("here")
+def test_files_that_cannot_be_written_lose_no_other_job(
+    budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(found: Any, folder: Path, name: str) -> None:
+        if any(job.run.finished and arm.name == "gaussian-0" for arm, job in found):
+            raise RunError("the disk is full")
+
+    monkeypatch.setattr(gallery, "keep", full)
+    said: list[str] = []
+    assert not compare("tiny", ARMS, ("short", budget), tmp_path, 1, said.append, pictured=True)
+    assert said[1:] == ["not on file: no flow, seed 0: the disk is full"]
+    assert len(Store(tmp_path, "tiny").records) == 2
+
+
+@pytest.mark.parametrize("bytes_left", [0, 4, -30])
+def test_a_damaged_file_of_arrays_is_said_to_be(bytes_left: int, tmp_path: Path) -> None:
+    store = Store(tmp_path, "x")
+    store.add([result(tmp_path / "images.npz", "a", 0, "one")])
+    store.arrays.write_bytes(store.arrays.read_bytes()[:bytes_left])
+    with pytest.raises(RunError, match=r"cannot read .*x\.npz .*: remove it, or name another folder"):
+        Store(tmp_path, "x")
+
+
 def result(path: Path, config_hash: str, seed: int, *arms: str, budget: str = "short") -> tuple[dict[str, Any], Path]:
     np.savez(path, row=np.arange(3), free_energy=np.ones(3), log_evidence=-np.zeros(3))
     about = {"config_hash": config_hash, "seed": seed, "arms": list(arms), "budget": budget, "overrides": {}}

@@ -76,6 +76,18 @@ def test_trainings_that_ended_and_those_that_broke_are_on_file(budget: Budget, t
     assert not (tmp_path / "tiny.npz").exists()
 
 
+@pytest.mark.usefixtures("here")
+def test_what_fails_for_another_reason_says_nothing_of_the_training(budget: Budget, tmp_path: Path) -> None:
+    def killed(job: Any) -> Any:
+        if job.folder.exists() and not job.run.finished:
+            keep_failure(job.folder, "its process was killed")
+        return course_of(job)
+
+    broken = Arm("broken", "broken", "dlgm.dc.mnist", {"model.encoder": "broken_networks:NaNLoss"})
+    assert not compare("tiny", [broken], ("short", budget), tmp_path, 1, figures=killed)
+    assert not (tmp_path / "tiny.jsonl").exists()
+
+
 def kept(job: Any) -> Any:
     """As `course_of`; the stand-in for the sweep keeps no message, so it is kept here."""
     if job.folder.exists() and not job.run.finished:

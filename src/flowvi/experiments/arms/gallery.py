@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +12,14 @@ import numpy.typing as npt
 
 from flowvi.errors import RunError
 from flowvi.experiments.arms.arm import Arm
+from flowvi.experiments.arrays import read_arrays
 from flowvi.experiments.run import atomic_write
 from flowvi.experiments.sweeps.grid import Job
 
 __all__ = ["IMAGES", "SAMPLES", "Shown", "keep", "read"]
 
 IMAGES = SAMPLES = 8
+_AGAIN = "remove it, and it is made again"
 SEED = 0  # of the choice of images, and of z
 
 Pixels = npt.NDArray[np.uint8]  # (n, features)
@@ -28,25 +31,34 @@ class Shown(NamedTuple):
     images: Pixels
     reconstructions: Pixels
     samples: Pixels
+    config: npt.NDArray[np.str_]  # its hash
+
+    @property
+    def square(self) -> bool:
+        """Whether an image is one: other data cannot be drawn."""
+        pixels: int = self.images.shape[1]
+        return math.isqrt(pixels) ** 2 == pixels
 
 
 def keep(found: Sequence[tuple[Arm, Job]], folder: Path, name: str) -> None:
-    """Put pictures of each arm's first finished job on file, beside those that are there.
+    """Put pictures of each arm's first finished job on file; an arm that has some of the same config keeps them.
 
     Raises:
-        RunError: the file cannot be read or written.
+        DataError: the data cannot be read.
+        RunError: a file cannot be read or written.
+        CheckpointError: a run's weights are missing or damaged.
     """
     from flowvi.experiments.pictures import pictures_of
 
-    first: dict[str, Job] = {}
+    made, new = dict(read(folder, name)), False
     for arm, job in found:
-        if job.run.finished:
-            first.setdefault(arm.name, job)
-    made = dict(read(folder, name))
-    for arm_name, job in first.items():
-        drawn, _ = pictures_of(job.run, SEED, images=IMAGES, samples=SAMPLES)
-        made[arm_name] = Shown(*((pixels * 255).round().byte().numpy() for pixels in drawn))
-    if made:
+        config = job.run.config.hash()
+        if job.run.finished and (arm.name not in made or str(made[arm.name].config) != config):
+            drawn, _ = pictures_of(job.run, SEED, images=IMAGES, samples=SAMPLES)
+            images, reconstructions, kept = ((pixels * 255).round().byte().numpy() for pixels in drawn)
+            made[arm.name] = Shown(images, reconstructions, kept, np.array(config))
+            new = True
+    if new:
         arrays = {f"{arm}/{key}": getattr(shown, key) for arm, shown in sorted(made.items()) for key in Shown._fields}
         with atomic_write(_file(folder, name)) as file:
             np.savez_compressed(file, **arrays)
@@ -61,12 +73,12 @@ def read(folder: Path, name: str) -> Mapping[str, Shown]:
     path = _file(folder, name)
     if not path.exists():
         return {}
+    found = read_arrays(path, _AGAIN)
+    arms = dict.fromkeys(key.rpartition("/")[0] for key in found)
     try:
-        with np.load(path) as file:
-            arms = dict.fromkeys(key.rpartition("/")[0] for key in file.files)
-            return {arm: Shown(*(file[f"{arm}/{key}"] for key in Shown._fields)) for arm in arms}
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"cannot read {path} ({error}): remove it, and it is made again") from error
+        return {arm: Shown(*(found[f"{arm}/{key}"] for key in Shown._fields)) for arm in arms}
+    except KeyError as error:
+        raise RunError(f"{path} lacks {error}: {_AGAIN}") from error
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowvi.errors import ConfigError
+from flowvi.errors import ConfigError, FlowviError
 from flowvi.experiments.arms import ablations as ablation_grids
 from flowvi.experiments.arms import figure4 as figure4_grid
 from flowvi.experiments.arms import gallery
@@ -18,6 +18,7 @@ from flowvi.experiments.arms.training import course_of, tested
 from flowvi.experiments.choice import choose
 from flowvi.experiments.sweep import sweep_jobs
 from flowvi.experiments.sweeps.grid import Job
+from flowvi.experiments.sweeps.jobs import Outcome
 
 __all__ = ["ablations", "compare", "figure4", "rates", "stability"]
 
@@ -32,22 +33,22 @@ def _silent(line: str) -> None:
 
 def figure4(budget: str, out: Path, jobs: int, say: Say = _silent, settings: Any = None, only: Names = ()) -> bool:
     """Run what Figure 4 and Table 2 show. As `compare`; `budget` is `smoke`, `short` or `paper`."""
-    return compare("figure4", *_of(figure4_grid, budget, only), out, jobs, say, settings, pictured=True)
+    return compare("figure4", *_of(figure4_grid, budget), out, jobs, say, settings, only=only, pictured=True)
 
 
 def ablations(budget: str, out: Path, jobs: int, say: Say = _silent, settings: Any = None, only: Names = ()) -> bool:
     """Run the ablations. As `compare`; `budget` is `smoke` or `short`."""
-    return compare("ablations", *_of(ablation_grids, budget, only), out, jobs, say, settings)
+    return compare("ablations", *_of(ablation_grids, budget), out, jobs, say, settings, only=only)
 
 
 def stability(budget: str, out: Path, jobs: int, say: Say = _silent, settings: Any = None, only: Names = ()) -> bool:
     """Count trainings that blow up. As `compare`; `budget` is `smoke` or `default`."""
-    return compare("stability", *_of(stability_grid, budget, only), out, jobs, say, settings, figures=course_of)
+    return compare("stability", *_of(stability_grid, budget), out, jobs, say, settings, only=only, figures=course_of)
 
 
 def rates(budget: str, out: Path, jobs: int, say: Say = _silent, settings: Any = None, only: Names = ()) -> bool:
     """Try learning rates on each family of flows. As `compare`; `budget` is `smoke` or `default`."""
-    return compare("rates", *_of(rates_grid, budget, only), out, jobs, say, settings, figures=course_of)
+    return compare("rates", *_of(rates_grid, budget), out, jobs, say, settings, only=only, figures=course_of)
 
 
 def compare(
@@ -59,6 +60,7 @@ def compare(
     say: Say = _silent,
     settings: Mapping[str, Sequence[Any]] | None = None,
     *,
+    only: Names = (),
     figures: Figures = tested,
     pictured: bool = False,
 ) -> bool:
@@ -76,6 +78,7 @@ def compare(
         jobs: processes.
         say: told a line on what there is and on what failed.
         settings: values of keys of the config for every arm, a list each; several of `seed` alone.
+        only: patterns of the names of arms to run; without any, all. A run that several arms share stands for all.
         figures: what goes on file of a job that has ended, None where there is nothing. By default the result of its
             test, with the curve of its training and the test's values for each image.
         pictured: whether pictures go on file too, see `gallery`.
@@ -91,28 +94,31 @@ def compare(
     label, spent = budget
     spent, overrides = split_seeds(spent, {key: _one(key, values) for key, values in (settings or {}).items()})
     found = jobs_of(arms, spent, overrides)
+    wanted = {arm.name for arm in choose(arms, only, lambda arm: arm.name)}
     store = Store(out, name)
     store.check(label, overrides)
-    todo = list({job.folder: job for _, job in found}.values())
-    before = sum(job.result.exists() for job in todo)
-    say(f"{len(todo)} jobs, {before} of them done before")
+    todo = list({job.folder: job for arm, job in found if arm.name in wanted}.values())
+    say(f"{len(todo)} jobs, {sum(job.result.exists() for job in todo)} of them done before")
+    lost: list[str] = []
 
-    def put_on_file(some: Sequence[tuple[Arm, Job]]) -> None:
+    def put_on_file(folders: Collection[Path]) -> None:
+        some = [(arm, job) for arm, job in found if job.folder in folders]
         store.add(_gathered(some, {"budget": label, "overrides": overrides}, figures))
         if pictured:
             gallery.keep(some, out, name)
 
-    put_on_file(found)
-    outcomes = sweep_jobs(
-        todo,
-        jobs=jobs,
-        retry=True,
-        ended=lambda outcome: put_on_file([(arm, job) for arm, job in found if job.folder == outcome.job.folder]),
-    )
-    failed = [outcome for outcome in outcomes if outcome.state != "done"]
-    for outcome in failed:
-        say(f"{outcome.state}: {outcome.job.label}: {outcome.message}")
-    return not failed
+    def ended(outcome: Outcome) -> None:  # the other jobs go on, whatever becomes of one's files
+        try:
+            put_on_file([outcome.job.folder])
+        except FlowviError as error:
+            lost.append(f"not on file: {outcome.job.label}: {error}")
+
+    put_on_file({job.folder for job in todo})
+    outcomes = sweep_jobs(todo, jobs=jobs, retry=True, ended=ended)
+    failed = [each for each in outcomes if each.state != "done"]
+    for line in [*(f"{each.state}: {each.job.label}: {each.message}" for each in failed), *lost]:
+        say(line)
+    return not failed and not lost
 
 
 def _one(key: str, values: Sequence[Any]) -> Any:
@@ -138,12 +144,12 @@ def _gathered(found: Sequence[tuple[Arm, Job]], about: Record, figures: Figures)
     return made
 
 
-def _of(grid: Any, name: str, only: Names) -> tuple[list[Arm], tuple[str, Budget]]:
-    """The arms of a grid's budget whose names fit, and the budget.
+def _of(grid: Any, name: str) -> tuple[list[Arm], tuple[str, Budget]]:
+    """The arms of a grid's budget, and the budget.
 
     Raises:
-        ConfigError: there is no such budget, or nothing fits.
+        ConfigError: there is no such budget.
     """
     if name not in grid.BUDGETS:
         raise ConfigError(f"budget cannot be {name!r}: it takes one of {', '.join(grid.BUDGETS)}")
-    return choose(grid.arms(name), only, lambda arm: arm.name), (name, grid.BUDGETS[name])
+    return grid.arms(name), (name, grid.BUDGETS[name])

@@ -7,7 +7,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from flowvi.errors import RunError
-from flowvi.experiments.lines import read_lines
+from flowvi.experiments.arrays import read_arrays
+from flowvi.experiments.lines import read_lines, write_lines
 from flowvi.experiments.run import atomic_write
 
 __all__ = ["Images", "Record", "Store", "filled"]
 
 Record = dict[str, Any]
+_AGAIN = "remove the result beside it, and it is made again"
+_REMOVE = "remove it, or name another folder"
 _KEYS = {"arms", "budget", "config_hash", "seed"}
 
 
@@ -84,7 +86,8 @@ class Store:
         self.records = list(merged.values())
         self._images |= {_key(record): _read(path, record) for record, path in found if path is not None}
         self._images = {key: images for key, images in self._images.items() if key in merged}
-        self._write()
+        if self.records:
+            self._write()
 
     def of(self, arm: str) -> list[Record]:
         """The results of an arm, by seed."""
@@ -103,8 +106,7 @@ class Store:
             raise RunError(f"cannot make the folder {self.folder}: {error.strerror}; choose another --out") from error
         if self._images:
             self._write_images()
-        with atomic_write(self.lines) as file:
-            file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records).encode())
+        write_lines(self.lines, self.records)
 
     def _write_images(self) -> None:
         arrays = {
@@ -134,21 +136,20 @@ def _key(record: Mapping[str, Any]) -> str:
 
 def _read(path: Path, record: Record) -> Images:
     """The values that a test wrote, as narrow as they may be."""
-    try:
-        with np.load(path) as file:
-            row, free_energy, evidence = (file[key] for key in ("row", "free_energy", "log_evidence"))
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"cannot read {path} ({error}): remove the result beside it, and it is made again") from error
+    found = read_arrays(path, _AGAIN)
+    if not found.keys() >= {"row", "free_energy", "log_evidence"}:
+        raise RunError(f"{path} is not the file of a test: {_AGAIN}")
+    row, free_energy, evidence = (found[key] for key in ("row", "free_energy", "log_evidence"))
     return Images(record["seed"], row.astype(np.int32), free_energy.astype(np.float32), (-evidence).astype(np.float32))
 
 
 def _images(path: Path) -> dict[str, Images]:
     if not path.exists():
         return {}
+    found = read_arrays(path, _REMOVE)
+    keys = dict.fromkeys(name.rpartition("/")[0] for name in found)
     try:
-        with np.load(path) as file:
-            keys = dict.fromkeys(name.rpartition("/")[0] for name in file.files)
-            values = {key: [file[f"{key}/{name}"] for name in ("row", "free_energy", "nll")] for key in keys}
-            return {key: Images(int(key.rpartition("/")[2]), *found) for key, found in values.items()}
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"cannot read {path} ({error}): remove it, or name another folder") from error
+        values = {key: [found[f"{key}/{name}"] for name in ("row", "free_energy", "nll")] for key in keys}
+        return {key: Images(int(key.rpartition("/")[2]), *arrays) for key, arrays in values.items()}
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{path} holds what is not a comparison's: {_REMOVE}") from error

@@ -12,6 +12,7 @@ import numpy as np
 
 from flowvi.errors import RunError
 from flowvi.experiments.arms.store import Record
+from flowvi.experiments.arrays import read_arrays
 from flowvi.experiments.lines import read_lines
 from flowvi.experiments.sweeps.grid import Job
 from flowvi.experiments.sweeps.jobs import failure, result_of
@@ -37,12 +38,12 @@ def more_samples(first: Path, second: Path) -> Record:
     Raises:
         RunError: a test's files cannot be read.
     """
+    few, many = (read_arrays(path.with_suffix(".npz"), f"remove {path.name} beside it") for path in (first, second))
     try:
         about = json.loads(second.read_text("utf-8"))
-        with np.load(first.with_suffix(".npz")) as few, np.load(second.with_suffix(".npz")) as many:
-            place = np.searchsorted(few["row"], many["row"])  # rows are sorted
-            shared = np.isin(many["row"], few["row"])
-            change = (few["log_evidence"][place[shared]] - many["log_evidence"][shared]).astype(np.float64)
+        place = np.searchsorted(few["row"], many["row"])  # rows are sorted
+        shared = np.isin(many["row"], few["row"])
+        change = (few["log_evidence"][place[shared]] - many["log_evidence"][shared]).astype(np.float64)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"cannot read the test in {second} ({error}): remove it, and it is made again") from error
     change_se = float(change.std(ddof=1)) / math.sqrt(len(change)) if len(change) > 1 else math.nan
@@ -53,9 +54,9 @@ def more_samples(first: Path, second: Path) -> Record:
 
 
 def course_of(job: Job) -> Record | None:
-    """The course of a job's training, beside the result of its test, or beside what it failed with; None before."""
+    """The course of a job's training, beside the result of its test, or beside what was not finite; None of others."""
     result, message = result_of(job), failure(job.folder)
-    if result is None and message is None:
+    if result is None and (message is None or "not finite" not in message):  # a full disk says nothing of a training
         return None
     config = job.run.config
     about = result or {"config": config.preset, "config_hash": config.hash(), "seed": config.seed, "failure": message}
@@ -68,7 +69,7 @@ def course(metrics: Iterable[Mapping[str, Any]]) -> Record:
     F is the free energy at β = 1, in nats, the mean over the updates between two lines of the metrics. It falls from
     one end of a sound training to the other but for the noise of its mean, so the rise is
     max over s < t of F(t) − F(s), both after the first updates. The norm is the largest of such means, and that of the
-    whole gradient before it is clipped. What there are no lines on is None.
+    whole gradient before it is clipped, though after each image's is bounded. What there are no lines on is None.
 
     Example:
         >>> values = (300, 120.0), (310, 90.0), (320, 99.0)

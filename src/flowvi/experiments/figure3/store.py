@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from flowvi.errors import RunError
 from flowvi.experiments.figure3.cells import FLOWS, Cell
-from flowvi.experiments.lines import read_lines
+from flowvi.experiments.lines import read_lines, write_lines
 from flowvi.experiments.run import atomic_write
 from flowvi.flows import Flow, build
 
@@ -78,8 +77,7 @@ class Store:
             np.savez_compressed(file, **dict(sorted(self._arrays.items())))
         others = [record for record in self.records if record not in self._of(cell)]
         self.records = sorted([*others, *records], key=_place)
-        with atomic_write(self.lines) as file:
-            file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self.records).encode())
+        write_lines(self.lines, self.records)
 
     def flow(self, energy: str, flow: str, length: int) -> Flow | None:
         """The flow that stands for a cell, that of median KL, in float64; None where there is none.
