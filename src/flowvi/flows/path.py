@@ -23,7 +23,7 @@ from flowvi.kernels.roots import LEAK
 if TYPE_CHECKING:
     from flowvi.flows.flow import FlowDistribution
 
-__all__ = ["along_path", "planar_push_score", "score"]
+__all__ = ["along_path", "planar_push_score", "pushed_score", "score"]
 
 
 def along_path(q: FlowDistribution, noise: Tensor, z: Tensor, log_q: Tensor) -> Tensor:
@@ -42,19 +42,33 @@ def along_path(q: FlowDistribution, noise: Tensor, z: Tensor, log_q: Tensor) -> 
 
 def score(q: FlowDistribution, noise: Tensor, z: Tensor) -> Tensor:
     """∇_z ln q(z), (S…, batch…, D), a constant, at the image z of `noise`."""
+    pushed = pushed_score(q, noise, -noise)
+    if pushed is not None:
+        return pushed
+    with torch.enable_grad():
+        at = z.clone().requires_grad_()
+        slope: Tensor = torch.autograd.grad(q.log_prob(at).sum(), at)[0]
+    return slope
+
+
+@torch.no_grad()
+def pushed_score(q: FlowDistribution, noise: Tensor, slope: Tensor) -> Tensor | None:
+    """The score of `noise`, as it is after base and chains; None where a chain cannot take it along.
+
+    Args:
+        q: whose base and chains they are.
+        noise: (S…, batch…, D).
+        slope: the gradient of the noise's log density, of the same shape; that of N(0, I) is −noise.
+    """
     steps: list[Any] = [getattr(part.chain, "push_score", None) for part in q.parts]
     if not all(steps):
-        with torch.enable_grad():
-            at = z.clone().requires_grad_()
-            slope: Tensor = torch.autograd.grad(q.log_prob(at).sum(), at)[0]
-        return slope
-    with torch.no_grad():
-        scale = q.base_log_scale.exp()
-        points, slope = q.base_mean + scale * noise, -noise / scale
-        for (chain, conditioning), step in zip(q.parts, steps, strict=True):
-            arranged, given = q.arrange(points, chain, conditioning)
-            pushed = step(arranged, slope.reshape(arranged.shape), given)
-            points, slope = (each.reshape(z.shape) for each in pushed)
+        return None
+    scale = q.base_log_scale.exp()
+    points, slope = q.base_mean + scale * noise, slope / scale
+    for (chain, conditioning), step in zip(q.parts, steps, strict=True):
+        arranged, given = q.arrange(points, chain, conditioning)
+        pushed = step(arranged, slope.reshape(arranged.shape), given)
+        points, slope = (each.reshape(noise.shape) for each in pushed)
     return slope
 
 

@@ -20,63 +20,68 @@ class Effort:
 
     restarts: int
     """Gaussian fits, each from a start of its own."""
-    flows: int
-    """Flow fits, from the best of these and from the broadest."""
+    flows: tuple[str, ...]
+    """The kind of each flow that is fitted."""
     samples: int
     """Points for one step: at least so many, and four for each dimension up to four times so many."""
     block: int
     """Steps between two looks at the smoothed ELBO."""
     blocks: int
-    """The most of them for one stage; a stage that needs more is not converged."""
+    """Blocks of a flow's fit; a Gaussian's takes a quarter of them."""
     races: int
     """Steps of each race for the step size."""
     tolerance: float
-    """Nats: a block that gains less than its error and this has not improved."""
-    length: int
-    """K of the flow stage."""
+    """Nats: a fit whose last quarter gains less than this, or than twice its error, has converged."""
     draws: int
     """Draws for each ELBO."""
     evidence: int
     """Draws for the evidence."""
+    chains: int
+    """Of annealed importance sampling, and of Hamiltonian Monte Carlo from draws."""
+    distributions: int
+    """Between the posterior and the density, for annealed importance sampling."""
 
 
 EFFORTS: Mapping[str, Effort] = MappingProxyType(
     {
         "fast": Effort(
             restarts=4,
-            flows=1,
-            samples=64,
+            flows=("planar",),
+            samples=128,
             block=50,
-            blocks=24,
-            races=30,
-            tolerance=0.01,
-            length=6,
-            draws=4_000,
+            blocks=20,
+            races=60,
+            tolerance=0.02,
+            draws=10_000,
             evidence=20_000,
+            chains=64,
+            distributions=25,
         ),
         "default": Effort(
             restarts=8,
-            flows=2,
-            samples=128,
+            flows=("planar", "realnvp"),
+            samples=256,
             block=100,
-            blocks=50,
-            races=50,
-            tolerance=0.003,
-            length=8,
-            draws=10_000,
+            blocks=20,
+            races=100,
+            tolerance=0.02,
+            draws=20_000,
             evidence=100_000,
+            chains=128,
+            distributions=50,
         ),
         "thorough": Effort(
             restarts=16,
-            flows=4,
-            samples=256,
+            flows=("planar", "realnvp", "planar", "realnvp"),
+            samples=512,
             block=200,
-            blocks=120,
-            races=100,
-            tolerance=0.001,
-            length=12,
+            blocks=40,
+            races=200,
+            tolerance=0.01,
             draws=40_000,
             evidence=400_000,
+            chains=256,
+            distributions=200,
         ),
     }
 )

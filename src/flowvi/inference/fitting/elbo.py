@@ -35,13 +35,16 @@ class ELBO:
     """The share of draws of finite log density."""
 
 
-def elbo(posterior: Any, density: Density, draws: int) -> ELBO:
-    """The ELBO of a distribution over unconstrained points by `draws` fresh draws, from the global generator."""
+def elbo(posterior: Any, density: Density, draws: int, power: float = 1.0) -> ELBO:
+    """The ELBO of a distribution over unconstrained points by `draws` fresh draws, from the global generator.
+
+    With a power, that of the density to this power.
+    """
     weights = []
     with torch.no_grad():
         for start in range(0, draws, _ROWS):
             z, log_q = posterior.rsample_and_log_prob((min(_ROWS, draws - start),))
-            weights.append(density(z) - log_q)
+            weights.append(power * density(z) - log_q)
     return elbo_of_weights(torch.cat(weights))
 
 

@@ -16,7 +16,9 @@ from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import EFFORTS
 from flowvi.inference.fitting.joint import Joint
 from flowvi.inference.fitting.result import Fit
-from flowvi.inference.fitting.search import Progress, Search, flow_maker, starting_points, winner
+from flowvi.inference.fitting.kinds import flow_makers
+from flowvi.inference.fitting.rebased import Student
+from flowvi.inference.fitting.search import Progress, Search, starting_points, winner
 from flowvi.inference.supports import Support
 
 __all__ = ["fit"]
@@ -29,6 +31,7 @@ def fit(
     seed: int = 0,
     effort: str = "default",
     flow: str | nn.Module | None = None,
+    tails: float | None = None,
     vectorised: bool = True,
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
@@ -43,7 +46,9 @@ def fit(
         seed: of all chance. The caller's own random state is left as it is.
         effort: `fast`, `default` or `thorough`: see `EFFORTS`.
         flow: a kind of `flowvi.flows.build`, or a module (zuko's too) that, called, gives a distribution; it is
-            copied, not trained in place.
+            copied, not trained in place. By default the kinds of the effort.
+        tails: degrees of freedom of a multivariate t distribution that stands at the flow's base in place of the
+            Gaussian: for a density whose tails are powers, whose ν they should not exceed.
         vectorised: whether log_density takes many points; else one, (D,) or by name (*shape), and gives ().
         dtype: of the parameters, torch.float32 or float64; by default torch's.
         device: where the parameters are.
@@ -68,14 +73,17 @@ def fit(
     dtype = dtype or torch.get_default_dtype()
     if dtype not in (torch.float32, torch.float64):
         raise ConfigError(f"dtype = {dtype}: expected torch.float32 or torch.float64")
+    if tails is not None and not 0 < tails < math.inf:
+        raise ConfigError(f"tails = {tails!r}: expected degrees of freedom above 0, such as 3, or None")
     like = torch.zeros((), dtype=dtype, device=device)
     with torch.random.fork_rng([like.device] if like.is_cuda else []):
         torch.manual_seed(seed)
         density = Density(log_density, joint, vectorised)
-        make_flow = flow_maker(flow, joint.size, EFFORTS[effort])
+        makers = flow_makers(flow, joint.size, EFFORTS[effort].flows)
         check_density(density, torch.randn(8, joint.size).to(like))
         points = starting_points(density, EFFORTS[effort].restarts, like)
-        search = Search(density, EFFORTS[effort], make_flow, progress)
+        base = None if tails is None else Student(joint.size, tails).to(like)
+        search = Search(density, EFFORTS[effort], makers, base, progress)
         search.run(points)
         return _result(search, joint)
 

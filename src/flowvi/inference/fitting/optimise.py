@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,8 @@ from flowvi.inference.fitting.located import Located
 
 __all__ = ["Block", "Trace", "maximise"]
 
-_RATES = 0.1, 0.03, 0.01, 0.003, 0.001
-_LOWER = 1 / 3  # the rate, times this, when a block does not improve
-_LAST = 1 / 30  # of the first rate: below, the fit has converged
+_RATES = 0.1, 0.03, 0.01, 0.003
+_EXACT = 0.01  # nats, the log weights' standard deviation: half its square is what is left to gain
 _BOUND = 3.0  # a gradient's norm, in medians of the last ones
 
 
@@ -50,52 +50,58 @@ def maximise(
     module: Located,
     density: Density,
     effort: Effort,
+    blocks: int,
     coldest: float = 1.0,
     report: Callable[[Block], None] | None = None,
 ) -> Trace:
-    """Train the module in place until its smoothed ELBO improves no more.
+    """Train the module in place.
 
     Steps are Adam's, on path gradients (Roeder et al. 2017, arXiv:1703.09194) of `effort.samples` points or four for
-    each dimension; the gradient's norm is bounded by three medians of the last 100. After each block its mean ELBO is
-    compared with the best so far: where it gains less than its error and `effort.tolerance`, the weights become their
-    mean over the block and the rate falls to a third. It ends at a thirtieth of the first rate, or at
-    `effort.blocks` blocks, not converged. Upon Ctrl-C the weights of the last block's end stay, and the trace says so.
+    each dimension; the gradient's norm is bounded by three medians of the last 100. The rate is the one that came
+    farthest in a race; a cosine takes it to 0. The fit has converged where the smoothed ELBO of the last quarter is
+    above that of the quarter before by less than twice its error, or than `effort.tolerance`; it ends early where the
+    weights are all but equal. Upon Ctrl-C the weights of the last block's end stay, and the trace says so.
 
     Args:
         module: trained in place.
         density: over unconstrained points.
         effort: how much of each.
-        coldest: the power of the density at the start, raised to 1 over the first ten blocks.
+        blocks: the most of them.
+        coldest: the power of the density at the start, raised to 1 over the first half.
         report: called after each block.
     """
     trace, kept = Trace(), deepcopy(module.state_dict())
     try:
-        trace.rate = rate = _race(module, density, effort, coldest)
-        steps = Steps(module, density, effort, rate)
-        if coldest < 1:
-            for power in torch.logspace(math.log10(coldest), 0, 10 * effort.block).tolist():
-                steps.step(power)
-        best = -math.inf
-        for _ in range(effort.blocks):
-            block, average = _block(steps, effort.block)
+        steps = _race(module, density, effort, coldest)
+        trace.rate = steps.rate
+        for i in range(blocks):
+            power = coldest ** max(0.0, 1 - 2 * i / blocks)
+            steps.rate = trace.rate * 0.5 * (1 + math.cos(math.pi * i / blocks))
+            block, spread = _block(steps, effort.block, power)
             trace.blocks.append(block)
             trace.steps = steps.count
+            kept = deepcopy(module.state_dict())
             if report:
                 report(block)
-            if block.elbo > best + max(block.se, effort.tolerance):
-                best = block.elbo
-            else:
-                best = max(best, block.elbo)
-                steps.set(average)
-                steps.rate *= _LOWER
-            kept = deepcopy(module.state_dict())
-            if steps.rate < rate * _LAST:
+            if power == 1 and spread < _EXACT:
                 trace.converged = True
-                break
+                return trace
+        trace.converged = _settled(trace.blocks, effort.tolerance)
     except KeyboardInterrupt:
         trace.interrupted = True
         module.load_state_dict(kept)
     return trace
+
+
+def _settled(blocks: list[Block], tolerance: float) -> bool:
+    """Whether the last quarter gains no more than its error over the quarter before, or than the tolerance."""
+    quarter = max(1, len(blocks) // 4)
+    if len(blocks) < 2 * quarter:
+        return False
+    before, last = blocks[-2 * quarter : -quarter], blocks[-quarter:]
+    gain = statistics.fmean(block.elbo for block in last) - statistics.fmean(block.elbo for block in before)
+    error = math.hypot(*(block.se for block in [*before, *last])) / quarter
+    return gain < max(2 * error, tolerance)
 
 
 class Steps:
@@ -118,12 +124,6 @@ class Steps:
     def rate(self, rate: float) -> None:
         self.adam.param_groups[0]["lr"] = rate
 
-    def set(self, weights: list[Tensor]) -> None:
-        """Put other weights in place."""
-        with torch.no_grad():
-            for parameter, weight in zip(self.parameters, weights, strict=True):
-                parameter.copy_(weight)
-
     def step(self, power: float = 1.0) -> ELBO:
         """One update on the density to a power; the ELBO (at power 1) of the weights before it."""
         z, log_q, score = self.module().sample_and_score(torch.Size((self.samples,)))
@@ -144,28 +144,30 @@ class Steps:
         return elbo_of_weights(value - log_q)
 
 
-def _block(steps: Steps, size: int) -> tuple[Block, list[Tensor]]:
-    """So many steps: the mean of their ELBOs, and of the weights."""
-    values, average = [], [torch.zeros_like(parameter) for parameter in steps.parameters]
-    for _ in range(size):
-        values.append(steps.step().inside)
-        with torch.no_grad():
-            torch._foreach_add_(average, steps.parameters, alpha=1 / size)
-    finite = [value for value in values if math.isfinite(value)] or [-math.inf]
-    se = statistics.pstdev(finite) / math.sqrt(len(finite)) if len(finite) > 1 else 0.0
-    return Block(statistics.fmean(finite), se, steps.rate), average
+def _block(steps: Steps, size: int, power: float) -> tuple[Block, float]:
+    """So many steps: the mean of their ELBOs, and of their log weights' standard deviations."""
+    found = [steps.step(power) for _ in range(size)]
+    values = [each.inside for each in found if math.isfinite(each.inside)] or [-math.inf]
+    se = statistics.pstdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    spread = statistics.fmean(each.se for each in found) * math.sqrt(steps.samples)
+    return Block(statistics.fmean(values), se, steps.rate), spread
 
 
-def _race(module: Located, density: Density, effort: Effort, power: float) -> float:
-    """The rate with the best ELBO after a short run, all from the same start with the same noise."""
-    start, scores = deepcopy(module.state_dict()), {}
+def _race(module: Located, density: Density, effort: Effort, power: float) -> Steps:
+    """Steps at the rate that came farthest, all from the same start with the same noise; its weights stay."""
+    start = deepcopy(module.state_dict())
     devices = [module.mean.device] if module.mean.is_cuda else []
+    best: tuple[float, Steps, Any] | None = None
     for rate in _RATES:
+        module.load_state_dict(start)
         with torch.random.fork_rng(devices):
             steps = Steps(module, density, effort, rate)
             for _ in range(effort.races):
                 steps.step(power)
-            found = elbo(module(), density, 1000)
-        scores[rate] = found.inside if math.isfinite(found.inside) else -math.inf
-        module.load_state_dict(start)
-    return max(scores, key=lambda rate: scores[rate])
+            found = elbo(module(), density, 2000, power)
+        score = found.inside if math.isfinite(found.inside) else -math.inf
+        if best is None or score > best[0]:
+            best = score, steps, deepcopy(module.state_dict())
+    assert best is not None
+    module.load_state_dict(best[2])
+    return best[1]

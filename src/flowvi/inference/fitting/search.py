@@ -1,26 +1,28 @@
-"""The search for a posterior: Gaussians from several starts; then mean-field, full-rank, flow, each from the last."""
+"""The search for a posterior: Gaussians from several starts; then mean-field, full-rank, modes, flows, each from the last."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from copy import deepcopy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from flowvi import flows
-from flowvi.errors import ConfigError, DensityError
-from flowvi.flows.registry import family
+from flowvi.errors import DensityError
+from flowvi.flows.flow import Flow
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import Effort
 from flowvi.inference.fitting.elbo import ELBO, elbo
 from flowvi.inference.fitting.gaussian import Gaussian, natural_gaussian
 from flowvi.inference.fitting.joint import JointDistribution
 from flowvi.inference.fitting.located import Located
+from flowvi.inference.fitting.mixture import Mixture, adapt, likely
+from flowvi.inference.fitting.modes import Mode, find_modes, merged
 from flowvi.inference.fitting.optimise import Block, Trace, maximise
+from flowvi.inference.fitting.rebased import Rebased
 from flowvi.inference.fitting.result import Restart, Stage, marginals
 
 __all__ = ["Progress", "Search", "starting_points", "winner"]
@@ -29,6 +31,9 @@ _COLDEST = 0.05  # the power of a tempered start
 _WORTH = 0.01  # nats: less is not worth a richer posterior, whatever its error
 _FAR = 5.0  # standard deviation of the over-dispersed starts
 _WIDTHS = 1.0, 0.1, 3.0, 0.01, 10.0
+_STARTS = 64  # optimisations in search of modes
+_MODES = 32  # that are kept
+_ROUNDS = 15  # of the mixture's adaptation
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,17 @@ class Search:
 
     density: Density
     effort: Effort
-    make_flow: Callable[[], nn.Module]
-    progress: Callable[[Progress], object] | None
+    make_flows: Sequence[Callable[[], nn.Module]]
+    base: nn.Module | None = None
+    """Of the flows, in place of the Gaussian."""
+    progress: Callable[[Progress], object] | None = None
     stages: list[Stage] = field(default_factory=list)
     restarts: list[Restart] = field(default_factory=list)
+    modes: list[Mode] = field(default_factory=list)
+    starts: Tensor | None = None
+    """(n, D): where the search for modes began."""
     interrupted: bool = False
-    _starts: list[tuple[str, Gaussian, ELBO]] = field(default_factory=list)
+    _gaussians: list[tuple[Gaussian, ELBO]] = field(default_factory=list)
 
     def run(self, points: Tensor) -> None:
         """Search from points (n, D), of finite density.
@@ -61,25 +71,25 @@ class Search:
             KeyboardInterrupt: before there is anything to return.
         """
         try:
-            self._gaussians(points)
-            _, best, reached = max(self._starts, key=lambda start: start[2].inside)
-            diagonal = Located(_standard(best), best.mean, torch.diag(best.diagonal), full=False)
+            self._natural_gaussians(points)
+            best, reached = max(self._gaussians, key=lambda found: found[1].inside)
+            diagonal = Located(_standard(best.mean), best.mean, torch.diag(best.diagonal), full=False)
             mean_field = self._stage("mean-field", diagonal)
             if mean_field.found.inside > reached.inside:
-                best = _gaussian(mean_field.module)
-            full_rank = self._stage("full-rank", Located(_standard(best), best.mean, best.scale))
-            self._flows(_gaussian(full_rank.module))
+                best = _gaussian(mean_field)
+            full_rank = self._stage("full-rank", Located(_standard(best.mean), best.mean, best.scale))
+            self._mixture(full_rank, points)
+            self._flows()
         except KeyboardInterrupt:
             self.interrupted = True
             if not self.stages:
                 self._unpolished()
 
-    def _gaussians(self, points: Tensor) -> None:
+    def _natural_gaussians(self, points: Tensor) -> None:
         """Natural-gradient fits: from the first point, from points far out, and of densities tempered at first."""
         dim = points.shape[1]
         far = _FAR * torch.randn(8 * self.effort.restarts, dim, dtype=points.dtype, device=points.device)
-        with torch.no_grad():
-            far = torch.cat([far[self.density(far).isfinite()], points])
+        far = torch.cat([self._finite(far), points])
         for i in range(self.effort.restarts):
             kind = "origin" if i == 0 else ("over-dispersed", "tempered")[i % 2]
             width = {"origin": 1.0, "over-dispersed": 1.0, "tempered": 3.0}[kind]
@@ -88,51 +98,71 @@ class Search:
             start = Gaussian(where[i % len(where)], eye)
             first = _COLDEST if kind == "tempered" else 1.0
             found = natural_gaussian(self.density, start, 60, max(64, 4 * dim), (first, 1.0))
-            module = Located(_standard(found), found.mean, found.scale)
+            module = Located(_standard(found.mean), found.mean, found.scale)
             value = elbo(module(), self.density, self.effort.draws)
-            self._starts.append((kind, found, value))
+            self._gaussians.append((found, value))
             self._restart(kind, "full_rank", module, value)
 
     def _unpolished(self) -> None:
         """Full-rank as the best start left it: what there is when no stage is."""
-        if not self._starts:
+        if not self._gaussians:
             raise KeyboardInterrupt
-        _, best, found = max(self._starts, key=lambda start: start[2].inside)
-        module = Located(_standard(best), best.mean, best.scale).requires_grad_(False)
-        self.stages.append(
-            Stage(name="full-rank", module=module, trace=Trace(interrupted=True), found=found, seconds=0.0)
-        )
+        best, found = max(self._gaussians, key=lambda each: each[1].inside)
+        module = Located(_standard(best.mean), best.mean, best.scale).requires_grad_(False)
+        trace = Trace(interrupted=True)
+        self.stages.append(Stage(name="full-rank", module=module, trace=trace, found=found, seconds=0.0))
 
-    def _stage(self, name: str, module: Located, coldest: float = 1.0) -> Stage:
-        stage = self._fitted(name, module, coldest)
+    def _stage(self, name: str, module: Located) -> Stage:
+        stage = self._fitted(name, module, max(1, self.effort.blocks // 4))
         self.stages.append(stage)
         if stage.trace.interrupted:
             raise KeyboardInterrupt
         return stage
 
-    def _flows(self, full_rank: Gaussian) -> None:
-        """From full-rank as fitted; then from Gaussians of the tempered density, in which modes are not far apart."""
-        mean = full_rank.mean
-        stage = self._stage("flow", Located(self.make_flow().to(mean), mean, full_rank.scale))
-        self._restart("full-rank", "flow", stage.module, stage.found)
-        for _ in range(self.effort.flows - 1):
-            start = natural_gaussian(self.density, full_rank, 40, max(64, 4 * len(mean)), (_COLDEST, _COLDEST))
-            module = Located(self.make_flow().to(mean), start.mean, start.scale)
-            other = self._fitted("flow", module, _COLDEST)
-            self._restart("tempered", "flow", other.module, other.found)
-            if other.found.inside > self.stages[-1].found.inside:
-                self.stages[-1] = other
-            if other.trace.interrupted:
+    def _mixture(self, full_rank: Stage, points: Tensor) -> None:
+        """The modes that broad starts lead to; where there are several, a mixture of Gaussians as a stage."""
+        started, found = time.process_time(), _gaussian(full_rank)
+        broad = torch.cat([self._finite(_FAR * torch.randn(_STARTS, points.shape[1]).to(points)), points])
+        near = found.mean + 3 * torch.randn(_STARTS, points.shape[1]).to(points) @ found.scale.mT
+        broad, near = broad[: _STARTS // 2], self._finite(near)[: _STARTS // 2]
+        self.starts = torch.cat([broad, near])
+        both = [*find_modes(self.density, broad, _MODES), *find_modes(self.density, near, _MODES, found.scale)]
+        self.modes = merged(both)[:_MODES]
+        if len(likely(self.modes)) > 1:
+            mixture = adapt(self.density, self.modes, _ROUNDS, self.effort.draws // 4)
+            mean, covariance = mixture.moments()
+            scale = torch.linalg.cholesky(covariance)
+            module = Located(mixture.seen(mean, scale), mean, scale).requires_grad_(False)
+            value = elbo(module(), self.density, self.effort.draws)
+            trace, seconds = Trace(converged=True), time.process_time() - started
+            self.stages.append(Stage(name="mixture", module=module, trace=trace, found=value, seconds=seconds))
+
+    def _flows(self) -> None:
+        """Each kind, from the best posterior so far; all after the first from the tempered density."""
+        best = winner(self.stages)
+        mean, scale = (each.detach() for each in best.module.affine())
+        base = best.module.flow if isinstance(best.module.flow, Mixture) else self.base
+        for i, make_flow in enumerate(self.make_flows):
+            flow = make_flow().to(mean)
+            if base is not None and isinstance(flow, Flow):
+                flow = Rebased(flow, base)
+            stage = self._fitted("flow", Located(flow, mean, scale), self.effort.blocks, _COLDEST if i else 1.0)
+            self._restart("tempered" if i else best.name, "flow", stage.module, stage.found)
+            if i == 0:
+                self.stages.append(stage)
+            elif stage.found.inside > self.stages[-1].found.inside:
+                self.stages[-1] = stage
+            if stage.trace.interrupted:
                 raise KeyboardInterrupt
 
-    def _fitted(self, name: str, module: Located, coldest: float) -> Stage:
+    def _fitted(self, name: str, module: Located, blocks: int, coldest: float = 1.0) -> Stage:
         started = time.process_time()
 
         def report(block: Block) -> None:
             if self.progress:
                 self.progress(Progress(name, block.elbo, block.se, block.rate))
 
-        trace = maximise(module, self.density, self.effort, coldest, report)
+        trace = maximise(module, self.density, self.effort, blocks, coldest, report)
         module.requires_grad_(False)
         found = elbo(module(), self.density, self.effort.draws)
         return Stage(name=name, module=module, trace=trace, found=found, seconds=time.process_time() - started)
@@ -140,6 +170,11 @@ class Search:
     def _restart(self, start: str, kind: str, module: Located, found: ELBO) -> None:
         mean, sd, quantiles = marginals(JointDistribution(module(), self.density.joint))
         self.restarts.append(Restart(start=start, kind=kind, found=found, mean=mean, sd=sd, quantiles=quantiles))
+
+    def _finite(self, points: Tensor) -> Tensor:
+        """Those of the points (n, D) where the density is finite."""
+        with torch.no_grad():
+            return points[self.density(points).isfinite()]
 
 
 def winner(stages: list[Stage]) -> Stage:
@@ -180,36 +215,12 @@ def starting_points(density: Density, n: int, like: Tensor) -> Tensor:
     )
 
 
-def _gaussian(module: Located) -> Gaussian:
+def _gaussian(stage: Stage) -> Gaussian:
     """Mean-field or full-rank, as fitted."""
-    mean, scale = (each.detach() for each in module.affine())
+    mean, scale = (each.detach() for each in stage.module.affine())
     return Gaussian(mean, scale)
 
 
-def _standard(like: Gaussian) -> nn.Module:
+def _standard(like: Tensor) -> nn.Module:
     """N(0, I), without parameters to learn: the affine map has them."""
-    return flows.build("gaussian", len(like.mean)).to(like.mean).requires_grad_(False)
-
-
-def flow_maker(flow: str | nn.Module | None, features: int, effort: Effort) -> Callable[[], nn.Module]:
-    """What makes the flow of each restart: of a kind, or a copy of a module.
-
-    Raises:
-        ConfigError: an unknown kind, or a module that called gives no distribution over R^D with a density.
-    """
-    if isinstance(flow, nn.Module):
-        _check_flow(flow, features)
-        return lambda: deepcopy(flow)
-    kind = flow or "planar"
-    length = effort.length if family(kind).chain else 0
-    return lambda: flows.build(kind, features=features, length=length)
-
-
-def _check_flow(flow: nn.Module, features: int) -> None:
-    wanted = f"a distribution of event_shape ({features},) with rsample_and_log_prob, such as flowvi's flows and zuko's"
-    q = flow()
-    if not hasattr(q, "rsample_and_log_prob"):
-        raise ConfigError(f"flow: called, it gives a {type(q).__name__}: expected {wanted}")
-    if tuple(q.event_shape) != (features,) or tuple(q.batch_shape):
-        shapes = f"batch_shape {tuple(q.batch_shape)} and event_shape {tuple(q.event_shape)}"
-        raise ConfigError(f"flow: called, it gives a distribution of {shapes}: expected {wanted}")
+    return flows.build("gaussian", len(like)).to(like).requires_grad_(False)
