@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from flowvi.errors import ConfigError
-from flowvi.inference.evidence import importance_sampling
+from flowvi.inference.evidence.pareto import arviz
 from flowvi.inference.fitting.checks import check_density
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import EFFORTS
 from flowvi.inference.fitting.joint import Joint
-from flowvi.inference.fitting.result import Fit
 from flowvi.inference.fitting.kinds import flow_makers
-from flowvi.inference.fitting.rebased import Student
+from flowvi.inference.fitting.mixture import Mixture
+from flowvi.inference.fitting.probes import measure
+from flowvi.inference.fitting.result import Fit
 from flowvi.inference.fitting.search import Progress, Search, starting_points, winner
+from flowvi.inference.fitting.verdict import judge
 from flowvi.inference.supports import Support
 
 __all__ = ["fit"]
@@ -67,6 +69,7 @@ def fit(
         >>> found.sample(100)["tau"].shape
         torch.Size([100])
     """
+    arviz()  # its absence is said before the work, not after
     joint = Joint.of(parameters)
     if effort not in EFFORTS:
         raise ConfigError(f"effort = {effort!r}: expected {', '.join(EFFORTS)}")
@@ -82,7 +85,7 @@ def fit(
         makers = flow_makers(flow, joint.size, EFFORTS[effort].flows)
         check_density(density, torch.randn(8, joint.size).to(like))
         points = starting_points(density, EFFORTS[effort].restarts, like)
-        base = None if tails is None else Student(joint.size, tails).to(like)
+        base = None if tails is None else Mixture.standard(like.expand(joint.size), tails)
         search = Search(density, EFFORTS[effort], makers, base, progress)
         search.run(points)
         return _result(search, joint)
@@ -90,21 +93,14 @@ def fit(
 
 def _result(search: Search, joint: Joint) -> Fit:
     best = winner(search.stages)
-    with torch.no_grad():
-        found = importance_sampling(search.density, best.module(), search.effort.evidence)
-    effective = found.effective_samples.item()
-    # by the delta method, with Kong's effective sample size: var(w)/mean(w)² = S/ESS − 1; rounding may leave it below 0
-    square = 1 / effective - 1 / search.effort.evidence if effective else math.inf
+    measured = measure(search, best)
     return Fit(
         stages=tuple(search.stages),
         winner=best.name,
         restarts=tuple(search.restarts),
-        log_evidence=found.log_evidence.item(),
-        log_evidence_se=math.nan if math.isnan(square) else math.sqrt(max(0.0, square)),
-        effective_samples=effective,
-        draws=search.effort.evidence,
+        measured=measured,
+        verdict=judge(measured),
         joint=joint,
         effort=search.effort,
         counts=search.density.counts,
-        interrupted=search.interrupted,
     )

@@ -21,12 +21,13 @@ _OLD = 20.0  # points for which a component's last scale stands, beside those th
 
 
 class Mixture(nn.Module):
-    """Σ_k α_k N(m_k, L_k L_kᵀ), as a module that, called, gives the distribution. Nothing in it is learned by gradients.
+    """Σ_k α_k N(m_k, L_k L_kᵀ), or of multivariate t; called, it gives the distribution. It has nothing to learn.
 
     Args:
         weights: α, (k,), summing to 1.
         means: (k, D).
         scales: lower triangular, (k, D, D).
+        degrees: ν of each component; infinite for Gaussians.
 
     Example:
         >>> q = Mixture(torch.tensor([0.5, 0.5]), torch.tensor([[-3.0], [3.0]]), torch.ones(2, 1, 1))()
@@ -39,18 +40,25 @@ class Mixture(nn.Module):
     means: Tensor
     scales: Tensor
 
-    def __init__(self, weights: Tensor, means: Tensor, scales: Tensor) -> None:
+    def __init__(self, weights: Tensor, means: Tensor, scales: Tensor, degrees: float = math.inf) -> None:
         super().__init__()
+        self.degrees = degrees
         self.register_buffer("weights", weights)
         self.register_buffer("means", means)
         self.register_buffer("scales", scales)
 
+    @classmethod
+    def standard(cls, like: Tensor, degrees: float = math.inf) -> Mixture:
+        """One component around 0 of unit scale, for points as `like` (D,)."""
+        eye = torch.eye(len(like), dtype=like.dtype, device=like.device)
+        return cls(torch.ones_like(like[:1]), torch.zeros_like(like)[None], eye[None], degrees)
+
     def forward(self) -> MixtureDistribution:
         """The distribution."""
-        return MixtureDistribution(self.weights, self.means, self.scales)
+        return MixtureDistribution(self.weights, self.means, self.scales, self.degrees)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean (D,) and covariance (D, D) of the whole."""
+        """Mean (D,) and covariance (D, D) of the whole, of Gaussians."""
         mean = self.weights @ self.means
         apart = self.means - mean
         spread = self.scales @ self.scales.mT + apart[:, :, None] * apart[:, None, :]
@@ -59,28 +67,40 @@ class Mixture(nn.Module):
     def seen(self, mean: Tensor, scale: Tensor) -> Mixture:
         """The mixture of x where z = mean + scale·x has this one; scale lower triangular, (D, D)."""
         means = torch.linalg.solve_triangular(scale, (self.means - mean).mT, upper=False).mT
-        return Mixture(self.weights, means, torch.linalg.solve_triangular(scale, self.scales, upper=False))
+        scales = torch.linalg.solve_triangular(scale, self.scales, upper=False)
+        return Mixture(self.weights, means, scales, self.degrees)
 
 
 class MixtureDistribution(Distribution):
-    """Σ_k α_k N(m_k, L_k L_kᵀ) over R^D, of batch_shape (). Draws are shared out to components as evenly as α allows."""
+    """Σ_k α_k N(m_k, L_k L_kᵀ), or of multivariate t with ν degrees, over R^D, of batch_shape ().
+
+    ln t = ln Γ((ν + D)/2) − ln Γ(ν/2) − (D/2) ln νπ − ln|L| − (ν + D)/2 · ln(1 + r²/ν) (Kotz & Nadarajah 2004,
+    Eq. 1.1), with r = ‖L⁻¹(z − m)‖. Draws are shared out to components as evenly as α allows.
+    """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (torch's own form)
     support = constraints.real_vector
     has_rsample = False
 
-    def __init__(self, weights: Tensor, means: Tensor, scales: Tensor) -> None:
-        self.weights, self.means, self.scales = weights, means, scales
+    def __init__(self, weights: Tensor, means: Tensor, scales: Tensor, degrees: float = math.inf) -> None:
+        self.weights, self.means, self.scales, self.degrees = weights, means, scales, degrees
         super().__init__(Size(), means.shape[-1:], validate_args=False)
+
+    def with_degrees(self, degrees: float) -> MixtureDistribution:
+        """The same components with tails of ν degrees, or of their own if these are heavier."""
+        return MixtureDistribution(self.weights, self.means, self.scales, min(degrees, self.degrees))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws, (S…, D): systematic in the component (Kitagawa 1996), in a random order, so that each alone is one."""
         shape = Size(sample_shape)
-        n = shape.numel()
-        places = (torch.rand((), dtype=self.means.dtype, device=self.means.device) + torch.arange(n).to(self.means)) / n
+        n, like = shape.numel(), self.means
+        places = (torch.rand((), dtype=like.dtype, device=like.device) + torch.arange(n).to(like)) / max(n, 1)
         which = torch.searchsorted(self.weights.cumsum(0), places).clamp(max=len(self.weights) - 1)
         which = which[torch.randperm(n, device=which.device)]
-        noise = torch.randn(n, self.means.shape[-1], dtype=self.means.dtype, device=self.means.device)
+        noise = torch.randn(n, like.shape[-1], dtype=like.dtype, device=like.device)
+        if math.isfinite(self.degrees):
+            half = torch.full_like(noise[:, :1], self.degrees / 2)
+            noise = noise / (torch._standard_gamma(half) / half).sqrt()
         z = self.means[which] + (self.scales[which] @ noise[..., None])[..., 0]
         return z.reshape(*shape, z.shape[-1])
 
@@ -94,13 +114,19 @@ class MixtureDistribution(Distribution):
         return (self.weights.log() + self.of_components(value)).logsumexp(-1)
 
     def of_components(self, value: Tensor) -> Tensor:
-        """ln N(value; m_k, L_k L_kᵀ), (S…, k)."""
-        apart = (value.reshape(-1, 1, value.shape[-1]) - self.means).movedim(0, -1)  # (k, D, n)
-        noise = torch.linalg.solve_triangular(self.scales, apart, upper=False)
+        """The log density of each component, (S…, k)."""
+        dim = value.shape[-1]
+        apart = (value.reshape(-1, 1, dim) - self.means).movedim(0, -1)  # (k, D, n)
+        square = torch.linalg.solve_triangular(self.scales, apart, upper=False).square().sum(-2).mT
         log_det = self.scales.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        constant = 0.5 * value.shape[-1] * math.log(2 * math.pi)
-        log_q = -0.5 * noise.square().sum(-2).mT - log_det - constant
-        return log_q.reshape(*value.shape[:-1], len(self.means))
+        nu = self.degrees
+        if math.isfinite(nu):
+            constant = math.lgamma((nu + dim) / 2) - math.lgamma(nu / 2) - 0.5 * dim * math.log(nu * math.pi)
+            log_q = constant - 0.5 * (nu + dim) * (square / nu).log1p() - log_det
+        else:
+            log_q = -0.5 * (square + dim * math.log(2 * math.pi)) - log_det
+        out: Tensor = log_q.reshape(*value.shape[:-1], len(self.means))
+        return out
 
 
 def likely(modes: Sequence[Mode]) -> list[Mode]:
@@ -114,7 +140,7 @@ def adapt(density: Density, modes: Sequence[Mode], rounds: int, draws: int) -> M
 
     Each round draws from q and moves it by the EM step that weighted draws w = f/q give: α_k = Σ w ρ_k, with ρ_k the
     component's responsibility, and likewise its mean and covariance, which lowers KL(f/Z ‖ q) (Cappé et al. 2008,
-    arXiv:0710.4242, Eq. 13 to 15). A component's covariance counts as 20 draws of its own, so that few do not collapse it.
+    arXiv:0710.4242, Eq. 13 to 15). A component's scale counts as 20 draws of its own, so that few do not collapse it.
 
     Args:
         density: over unconstrained points.

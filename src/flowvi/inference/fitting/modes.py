@@ -1,4 +1,4 @@
-"""The modes of a log density: many optimisations at once from broad starts, and the Laplace approximation at each end."""
+"""The modes of a log density: many optimisations at once from broad starts, and Laplace's approximation at each end."""
 
 from __future__ import annotations
 
@@ -174,4 +174,4 @@ def _scale(density: Density, at: Tensor, width: Tensor) -> Tensor:
 def _distance(mode: Mode, z: Tensor) -> float:
     """From a mode, in its standard deviations."""
     gap = torch.linalg.solve_triangular(mode.scale, (z - mode.mean)[:, None], upper=False)
-    return gap.norm().item()
+    return float(gap.norm())

@@ -1,4 +1,4 @@
-"""A flow with another base than the Gaussian it was made with: a mixture for several modes, Student's t for heavy tails."""
+"""A flow with another base than its Gaussian: a mixture for several modes, Student's t for heavy tails."""
 
 from __future__ import annotations
 
@@ -12,60 +12,7 @@ from torch.distributions import Distribution, constraints
 from flowvi.flows.flow import Flow, FlowDistribution
 from flowvi.flows.path import pushed_score
 
-__all__ = ["Rebased", "RebasedDistribution", "Student", "StudentDistribution"]
-
-
-class Student(nn.Module):
-    """The multivariate t distribution of ν degrees of freedom around 0, as a module that, called, gives it.
-
-    Args:
-        features: D.
-        degrees: ν, above 0.
-
-    Example:
-        >>> Student(2, 3.0)().log_prob(torch.zeros(2))
-        tensor(-1.8379)
-    """
-
-    place: Tensor
-
-    def __init__(self, features: int, degrees: float) -> None:
-        super().__init__()
-        self.degrees = degrees
-        self.register_buffer("place", torch.zeros(features))
-
-    def forward(self) -> StudentDistribution:
-        """The distribution."""
-        return StudentDistribution(self.place, self.degrees)
-
-
-class StudentDistribution(Distribution):
-    """∝ (1 + ‖x‖²/ν)^(−(ν + D)/2) (Kotz & Nadarajah 2004, Eq. 1.1), around 0 and of batch_shape ().
-
-    Args:
-        like: (D,), for its dtype and device.
-        degrees: ν.
-    """
-
-    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (torch's own form)
-    support = constraints.real_vector
-
-    def __init__(self, like: Tensor, degrees: float) -> None:
-        self.like, self.degrees = like, degrees
-        super().__init__(Size(), like.shape, validate_args=False)
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws, (S…, D): a Gaussian's over √(χ²/ν)."""
-        shape = Size(sample_shape)
-        noise = torch.randn(*shape, *self.event_shape, dtype=self.like.dtype, device=self.like.device)
-        half = torch.full((*shape, 1), self.degrees / 2, dtype=self.like.dtype, device=self.like.device)
-        return noise / (torch._standard_gamma(half) / half).sqrt()
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """ln q(value), (S…,), in nats."""
-        nu, dim = self.degrees, self.event_shape[0]
-        constant = math.lgamma((nu + dim) / 2) - math.lgamma(nu / 2) - 0.5 * dim * math.log(nu * math.pi)
-        return constant - 0.5 * (nu + dim) * (value.square().sum(-1) / nu).log1p()
+__all__ = ["Rebased", "RebasedDistribution"]
 
 
 class Rebased(nn.Module):
@@ -77,7 +24,8 @@ class Rebased(nn.Module):
 
     Example:
         >>> from flowvi.flows import Planar
-        >>> q = Rebased(Planar(2, length=3), Student(2, 3.0))()
+        >>> from flowvi.inference.fitting.mixture import Mixture
+        >>> q = Rebased(Planar(2, length=3), Mixture.standard(torch.zeros(2), degrees=3.0))()
         >>> z, log_q = q.rsample_and_log_prob((5,))
         >>> torch.allclose(q.log_prob(z), log_q, atol=1e-5)
         True
@@ -93,7 +41,7 @@ class Rebased(nn.Module):
 
 
 class RebasedDistribution(Distribution):
-    """The density of z = T(ε), ε ~ p0, for the T that takes N(0, I) to q: ln q(z) + ln p0(ε) − ln N(ε; 0, I), in nats."""
+    """The density of z = T(ε), ε ~ p0, for the T that takes N(0, I) to q: ln q(z) + ln p0(ε) − ln N(ε; 0, I)."""
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (torch's own form)
     support = constraints.real_vector
@@ -110,11 +58,15 @@ class RebasedDistribution(Distribution):
         """
         with torch.no_grad():
             noise = self.base.sample(Size(sample_shape))
-        z, log_q = self.flow.push(noise)
-        log_q = log_q + self._change(noise)
+        z, log_q = self.push(noise)
         if not path:
             return z, log_q
         return z, log_q.detach() + ((z - z.detach()) * self._score(noise, z.detach())).sum(-1)
+
+    def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise of the base (S…, D) as points, and ln q there (S…,)."""
+        z, log_q = self.flow.push(noise)
+        return z, log_q + self._change(noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln q(value), (S…,), at any points (S…, D)."""

@@ -15,6 +15,8 @@ from flowvi.inference.fitting.elbo import ELBO
 from flowvi.inference.fitting.joint import Joint, JointDistribution
 from flowvi.inference.fitting.located import Located
 from flowvi.inference.fitting.optimise import Trace
+from flowvi.inference.fitting.probes import Measured
+from flowvi.inference.fitting.verdict import Verdict
 
 __all__ = ["QUANTILES", "Fit", "Restart", "Stage"]
 
@@ -45,7 +47,7 @@ class Stage:
 
     @property
     def converged(self) -> bool:
-        """Whether the rate fell to its end because blocks improved no more."""
+        """Whether the last quarter gained nothing beyond its error."""
         return self.trace.converged
 
 
@@ -92,18 +94,13 @@ class Fit:
     winner: str
     """The name of the stage whose posterior this is."""
     restarts: tuple[Restart, ...]
-    log_evidence: float
-    """ln Z by importance sampling from the posterior, in nats; NaN where a draw's log density is."""
-    log_evidence_se: float
-    effective_samples: float
-    """Of `draws` in the evidence."""
-    draws: int
+    measured: Measured
+    """What the verdict is judged by."""
+    verdict: Verdict
     joint: Joint
     effort: Effort
     counts: Counts
     """Points of the log density, and how many of them were NaN or infinite."""
-    interrupted: bool
-    """Whether Ctrl-C ended the search."""
 
     @property
     def stage(self) -> Stage:
@@ -119,6 +116,31 @@ class Fit:
     def elbo_se(self) -> float:
         """Its standard error, over the draws of finite log density."""
         return self.stage.elbo_se
+
+    @property
+    def log_evidence(self) -> float:
+        """ln Z, in nats, by importance sampling from the posterior with heavier tails."""
+        return self.measured.weighed.log_evidence
+
+    @property
+    def log_evidence_se(self) -> float:
+        """Its standard error, which means nothing where the verdict finds the weights' tail too heavy."""
+        return self.measured.weighed.log_evidence_se
+
+    @property
+    def k_hat(self) -> float:
+        """The Pareto shape of the tail of the weights that ln Z is from (Vehtari et al. 2024, arXiv:1507.02646)."""
+        return self.measured.weighed.k_hat
+
+    @property
+    def effective_share(self) -> float:
+        """Of the weighted draws that ln Z is from, how many are effective (Kong 1992), from 0 to 1."""
+        return self.measured.weighed.effective
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search."""
+        return self.measured.interrupted
 
     @property
     def converged(self) -> bool:

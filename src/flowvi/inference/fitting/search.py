@@ -1,4 +1,4 @@
-"""The search for a posterior: Gaussians from several starts; then mean-field, full-rank, modes, flows, each from the last."""
+"""The search for a posterior: Gaussians from several starts; then mean-field, full-rank, modes and flows."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _ROWS = 30  # more entries than this are not printed
 
 def table(fit: Fit) -> str:
     """Parameters, stages, evidence, and what there is to say about them: what `print(fit)` shows."""
-    lines = [*_parameters(fit), "", *_stages(fit), "", *_evidence(fit), *_remarks(fit)]
+    lines = [*_parameters(fit), "", *_stages(fit), "", *_evidence(fit), *_remarks(fit), "", *_verdict(fit)]
     return "\n".join(lines)
 
 
@@ -55,8 +55,21 @@ def _stages(fit: Fit) -> Iterator[str]:
 
 
 def _evidence(fit: Fit) -> Iterator[str]:
-    ess = f"{fit.effective_samples:.0f} of {fit.draws} draws effective"
-    yield f"ln Z {fit.log_evidence:.4f} ± {fit.log_evidence_se:.4f} ({ess})"
+    weighed = fit.measured.weighed
+    yield (
+        f"ln Z {fit.log_evidence:.4f} ± {fit.log_evidence_se:.4f}   k̂ {fit.k_hat:.2f}   "
+        f"{100 * weighed.effective:.0f} % of {fit.measured.draws:,} weighted draws effective"
+    )
+    low, high = fit.measured.region
+    yield f"Searched for modes from {fit.measured.starts} starts between {low:.3g} and {high:.3g} (unconstrained)."
+
+
+def _verdict(fit: Fit) -> Iterator[str]:
+    yield f"VERDICT: {fit.verdict.label}"
+    for reason in fit.verdict.reasons:
+        yield f"  - {reason}"
+    for advice in fit.verdict.advice:
+        yield f"  > {advice}"
 
 
 def _remarks(fit: Fit) -> Iterator[str]:

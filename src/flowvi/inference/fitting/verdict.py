@@ -1,0 +1,145 @@
+"""Whether to trust a fit: thresholds on what was measured, each with its reason in plain words and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowvi.inference.evidence import k_hat_limit
+from flowvi.inference.fitting.probes import Measured
+
+__all__ = ["LABELS", "Verdict", "judge"]
+
+LABELS = "trust", "caution", "do not trust"
+
+# Chosen on the targets that are not held out (`flowvi.targets`), so that no fit that is badly wrong there is trusted.
+DISTANCE = 0.1, 0.3
+"""Total variation between posterior and density: above the first `caution`, above the second `do not trust`."""
+LACKING = 0.03, 0.1
+"""Mass where the posterior has less than a tenth of the density."""
+MODES = 0.01
+"""Mass around an optimum that the posterior misses: more, and it is not to be trusted."""
+SHIFT = 1e-3, 0.15
+"""The chance, below which chains that start at draws have left them; and how far is too far."""
+APART = 3.0, 0.05
+"""ln Z by two estimates: apart by so many standard errors and so many nats."""
+FAR = -5.0
+"""Nats: mass far out beside the mass near; above it the integral may not be finite."""
+K_HAT_HOPELESS = 1.0
+"""Weights of so heavy a tail have no mean."""
+EFFECTIVE = 0.02
+"""The share of effective draws."""
+AGREEMENT = 0.5
+"""Standard deviations between the medians of two fits that have about the same ELBO."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to trust a fit, and why.
+
+    Example:
+        >>> Verdict("trust", ["No sign of missing mass."], [])
+        Verdict(label='trust', reasons=['No sign of missing mass.'], advice=[])
+    """
+
+    label: str
+    """`trust`, `caution` or `do not trust`."""
+    reasons: list[str]
+    """Sentences: what speaks against it; where nothing does, what was looked at."""
+    advice: list[str]
+    """What to do next."""
+
+
+@dataclass(frozen=True)
+class _Finding:
+    severity: int
+    """Of `LABELS`."""
+    reason: str
+    advice: str
+
+
+_HEAVIER = "Try effort='thorough', or a heavier base: fit(…, tails=3)."
+_RICHER = "Try effort='thorough', or another flow: fit(…, flow='realnvp'); or reparameterise the model."
+_SAMPLE = "Compare with a long run of Markov chain Monte Carlo before you use it."
+_PROPER = "Check that the density has a finite integral: a flat prior on an unbounded parameter has none."
+
+
+def judge(measured: Measured) -> Verdict:
+    """The verdict on what was measured.
+
+    `trust` needs that nothing speaks against it: neither the weights of draws, nor what chains, annealing, optima and
+    rays found beyond them. It holds for the region that was searched: nothing can see farther.
+    """
+    found = [*_weights(measured), *_beyond(measured), *_search(measured)]
+    if not found:
+        return Verdict("trust", [_assurance(measured)], [])
+    found.sort(key=lambda finding: -finding.severity)
+    advice = list(dict.fromkeys(finding.advice for finding in found))
+    return Verdict(LABELS[found[0].severity], [finding.reason for finding in found], advice)
+
+
+def _assurance(measured: Measured) -> str:
+    weighed = measured.weighed
+    return (
+        f"No probability is off by more than {max(weighed.distance, 0.001):.1g} as far as {measured.draws:,} weighted "
+        f"draws can tell; chains, annealing and {measured.starts} optimisations found no mass beyond them."
+    )
+
+
+def _weights(measured: Measured) -> Iterator[_Finding]:
+    weighed, limit = measured.weighed, k_hat_limit(measured.draws)
+    k_hat = weighed.k_hat
+    if not math.isfinite(weighed.log_evidence):
+        yield _Finding(2, f"ln Z is {weighed.log_evidence}: the density is nowhere finite among the draws.", _PROPER)
+        return
+    if not k_hat <= limit:
+        severity = 2 if not k_hat < K_HAT_HOPELESS else 1
+        reason = f"The importance weights have too heavy a tail (k̂ {k_hat:.2f}, at most {limit:.2f} wanted): "
+        yield _Finding(severity, reason + "the posterior misses mass, and ln Z is not to be relied on.", _HEAVIER)
+    if weighed.effective < EFFECTIVE:
+        share = f"{100 * weighed.effective:.1g} %"
+        yield _Finding(1, f"Only {share} of the weighted draws are effective.", _RICHER)
+    if weighed.distance > DISTANCE[0]:
+        severity = 2 if weighed.distance > DISTANCE[1] else 1
+        yield _Finding(
+            severity, f"Probabilities may be off by {weighed.distance:.2f} (total variation, by the weights).", _RICHER
+        )
+    if weighed.lacking > LACKING[0]:
+        severity = 2 if weighed.lacking > LACKING[1] else 1
+        share = f"{100 * weighed.lacking:.1g} %"
+        yield _Finding(severity, f"{share} of the mass lies where the posterior has less than a tenth of it.", _HEAVIER)
+
+
+def _beyond(measured: Measured) -> Iterator[_Finding]:
+    weighed, chains = measured.weighed, measured.chains
+    missed = [each for each in measured.missed if each.share > MODES]
+    if missed:
+        mass = 100 * sum(each.share for each in missed)
+        mass = 100 * mass / (100 + mass)  # of what was found and what was missed
+        count = "a mode" if len(missed) == 1 else f"{len(missed)} modes"
+        yield _Finding(2, f"The posterior misses {count} with about {mass:.2g} % of the mass.", _RICHER)
+    if chains.chance < SHIFT[0]:
+        severity = 2 if chains.distance > SHIFT[1] else 1
+        reason = f"Markov chains that start at its draws leave them (Kolmogorov–Smirnov distance {chains.distance:.2f}"
+        yield _Finding(severity, f"{reason}, chance {chains.chance:.0e}).", _SAMPLE)
+    if chains.gained > LACKING[0] + weighed.lacking:
+        share = f"{100 * chains.gained:.2g} %"
+        yield _Finding(
+            1, f"{share} of these chains end where the posterior has less than a tenth of the mass.", _SAMPLE
+        )
+    apart = abs(weighed.log_evidence - measured.annealed)
+    error = math.hypot(weighed.log_evidence_se, measured.annealed_se)
+    if not apart <= max(APART[0] * error, APART[1]):
+        both = f"{weighed.log_evidence:.3f} by the weights, {measured.annealed:.3f} by annealing"
+        yield _Finding(1, f"Two estimates of ln Z disagree: {both}.", _SAMPLE)
+    if measured.far > FAR:
+        yield _Finding(2, f"The density far out along a ray has e^{measured.far:.1f} of the mass near by.", _PROPER)
+
+
+def _search(measured: Measured) -> Iterator[_Finding]:
+    if measured.interrupted:
+        yield _Finding(1, "The search was interrupted before its end.", "Run it again to its end.")
+    if measured.apart > AGREEMENT:
+        reason = f"Two fits from different starts disagree by {measured.apart:.1f} standard deviations of a parameter"
+        yield _Finding(1, f"{reason}, with as high an ELBO.", _SAMPLE)
