@@ -80,6 +80,12 @@ class Density:
         n = len(next(iter(values.values())))
         return torch.stack([self.function({name: value[i] for name, value in values.items()}) for i in range(n)])
 
+    def apart(self) -> Density:
+        """The same density, which counts for itself."""
+        other = Density(self.function, self.joint, self.vectorised)
+        other.looped = self.looped
+        return other
+
     def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The log density (n,) and its gradient by z (n, D), without a graph; 0 where nothing depends on z."""
         with torch.enable_grad():

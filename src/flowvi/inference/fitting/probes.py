@@ -85,7 +85,7 @@ def measure(search: Search, best: Stage) -> Measured:
     Raises:
         ConfigError: the package arviz-stats is missing (extra `fit`).
     """
-    density, effort, module = search.density, search.effort, best.module
+    density, effort, module = search.density.apart(), search.effort, best.module
     weighed = weigh(module, density, effort.evidence)
     log_z = weighed.log_evidence if math.isfinite(weighed.log_evidence) else best.found.inside
     annealed, error = anneal(density, module(), effort.chains, effort.distributions)

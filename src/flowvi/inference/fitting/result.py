@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -119,13 +120,15 @@ class Fit:
 
     @property
     def log_evidence(self) -> float:
-        """ln Z, in nats, by importance sampling from the posterior with heavier tails."""
-        return self.measured.weighed.log_evidence
+        """ln Z, in nats, by importance sampling from the posterior with heavier tails; NaN where a draw's density is."""
+        weighed = self.measured.weighed
+        return math.nan if weighed.undefined else weighed.log_evidence
 
     @property
     def log_evidence_se(self) -> float:
         """Its standard error, which means nothing where the verdict finds the weights' tail too heavy."""
-        return self.measured.weighed.log_evidence_se
+        weighed = self.measured.weighed
+        return math.nan if weighed.undefined else weighed.log_evidence_se
 
     @property
     def k_hat(self) -> float:

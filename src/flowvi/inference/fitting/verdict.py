@@ -93,6 +93,10 @@ def _weights(measured: Measured) -> Iterator[_Finding]:
     if not math.isfinite(weighed.log_evidence):
         yield _Finding(2, f"ln Z is {weighed.log_evidence}: the density is nowhere finite among the draws.", _PROPER)
         return
+    if weighed.undefined:
+        share = f"{100 * weighed.undefined:.2g} %"
+        reason = f"The density is NaN at {share} of the draws, so that ln Z is not known; it was taken for 0 there."
+        yield _Finding(1, reason, "Return -inf where the parameters are not allowed, and a number elsewhere.")
     if not k_hat <= limit:
         severity = 2 if not k_hat < K_HAT_HOPELESS else 1
         reason = f"The importance weights have too heavy a tail (k̂ {k_hat:.2f}, at most {limit:.2f} wanted): "

@@ -44,7 +44,10 @@ class Weighed:
     """What weighted draws say; in nats."""
 
     log_evidence: float
+    """Where the density is NaN it counts as 0."""
     log_evidence_se: float
+    undefined: float
+    """The share of draws at which the density is NaN."""
     effective: float
     """Kong's effective sample size of the weights, as a share of the draws."""
     k_hat: float
@@ -87,6 +90,7 @@ def weigh(module: Located, density: Density, draws: int) -> Weighed:
     return Weighed(
         log_evidence=log_z.item(),
         log_evidence_se=found.log_evidence_se.item(),
+        undefined=torch.cat([part.log_f for part in parts]).isnan().double().mean().item(),
         effective=found.effective_samples.item() / draws,
         k_hat_own=pareto_k_hat(torch.cat(own_weights)).item(),
         k_hat=pareto_k_hat(log_w).item(),
