@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +15,6 @@ from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import EFFORTS
 from flowvi.inference.fitting.joint import Joint
 from flowvi.inference.fitting.kinds import flow_makers
-from flowvi.inference.fitting.mixture import Mixture
 from flowvi.inference.fitting.probes import measure
 from flowvi.inference.fitting.result import Fit
 from flowvi.inference.fitting.search import Progress, Search, starting_points, winner
@@ -49,8 +47,8 @@ def fit(
         effort: `fast`, `default` or `thorough`: see `EFFORTS`.
         flow: a kind of `flowvi.flows.build`, or a module (zuko's too) that, called, gives a distribution; it is
             copied, not trained in place. By default the kinds of the effort.
-        tails: degrees of freedom of a multivariate t distribution that stands at the flow's base in place of the
-            Gaussian: for a density whose tails are powers, whose ν they should not exceed.
+        tails: degrees of freedom of a multivariate t distribution at the flow's base: 3 for tails that fall off as a
+            power, `math.inf` for a Gaussian. By default whichever has the higher ELBO.
         vectorised: whether log_density takes many points; else one, (D,) or by name (*shape), and gives ().
         dtype: of the parameters, torch.float32 or float64; by default torch's.
         device: where the parameters are.
@@ -76,7 +74,7 @@ def fit(
     dtype = dtype or torch.get_default_dtype()
     if dtype not in (torch.float32, torch.float64):
         raise ConfigError(f"dtype = {dtype}: expected torch.float32 or torch.float64")
-    if tails is not None and not 0 < tails < math.inf:
+    if tails is not None and not tails > 0:
         raise ConfigError(f"tails = {tails!r}: expected degrees of freedom above 0, such as 3, or None")
     like = torch.zeros((), dtype=dtype, device=device)
     with torch.random.fork_rng([like.device] if like.is_cuda else []):
@@ -85,8 +83,7 @@ def fit(
         makers = flow_makers(flow, joint.size, EFFORTS[effort].flows)
         check_density(density, torch.randn(8, joint.size).to(like))
         points = starting_points(density, EFFORTS[effort].restarts, like)
-        base = None if tails is None else Mixture.standard(like.expand(joint.size), tails)
-        search = Search(density, EFFORTS[effort], makers, base, progress)
+        search = Search(density, EFFORTS[effort], makers, tails, progress)
         search.run(points)
         return _result(search, joint)
 

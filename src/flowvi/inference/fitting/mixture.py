@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from torch.distributions import Distribution, constraints
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.modes import Mode
 
-__all__ = ["Mixture", "MixtureDistribution", "adapt", "likely"]
+__all__ = ["Mixture", "MixtureDistribution", "adapt", "likely", "tails"]
 
 _LEAST = 1e-3  # weight below which a component goes
 _LIKELY = 12.0  # nats of Laplace mass below the greatest: less is no start for a component
+_DEGREES = 1.5, 2.5, 4.0, 8.0  # of tails that are tried
+_NARROWER = 1.0, 0.85, 0.7, 0.55  # each beside the Gaussian's scale
 _OLD = 20.0  # points for which a component's last scale stands, beside those that it meets
 
 
@@ -132,6 +135,32 @@ class MixtureDistribution(Distribution):
 def likely(modes: Sequence[Mode]) -> list[Mode]:
     """Those whose Laplace mass, the greatest first, is not negligible: it may be wrong by orders."""
     return [mode for mode in modes if mode.log_mass > modes[0].log_mass - _LIKELY]
+
+
+@torch.no_grad()
+def tails(density: Density, mean: Tensor, scale: Tensor, draws: int) -> tuple[float, float]:
+    """The degrees of freedom and the factor on a Gaussian's scale with which a multivariate t has the highest ELBO.
+
+    Infinite degrees and 1 where no t is better than the Gaussian by twice its error.
+
+    Args:
+        density: over unconstrained points.
+        mean: of the Gaussian, (D,).
+        scale: of the Gaussian, lower triangular, (D, D).
+        draws: for each ELBO.
+    """
+    log_det = scale.diagonal().log().sum()
+
+    def value(degrees: float, factor: float) -> tuple[float, float]:
+        x, log_q = Mixture.standard(mean, degrees)().rsample_and_log_prob((draws,))
+        log_w = density(mean + factor * x @ scale.mT) - log_q + log_det + len(mean) * math.log(factor)
+        if not log_w.isfinite().all():
+            return -math.inf, 0.0
+        return log_w.mean().item(), log_w.std().item() / math.sqrt(draws)
+
+    gaussian, error = value(math.inf, 1.0)
+    (best, se), chosen = max((value(*pair), pair) for pair in product(_DEGREES, _NARROWER))
+    return chosen if best - gaussian > max(2 * math.hypot(se, error), 0.01) else (math.inf, 1.0)
 
 
 @torch.no_grad()

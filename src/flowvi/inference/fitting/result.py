@@ -120,7 +120,7 @@ class Fit:
 
     @property
     def log_evidence(self) -> float:
-        """ln Z, in nats, by importance sampling from the posterior with heavier tails; NaN where a draw's density is."""
+        """ln Z, in nats, by importance sampling from the posterior with heavier tails; NaN where a draw's f is."""
         weighed = self.measured.weighed
         return math.nan if weighed.undefined else weighed.log_evidence
 

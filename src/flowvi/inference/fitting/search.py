@@ -19,7 +19,7 @@ from flowvi.inference.fitting.elbo import ELBO, elbo
 from flowvi.inference.fitting.gaussian import Gaussian, natural_gaussian
 from flowvi.inference.fitting.joint import JointDistribution
 from flowvi.inference.fitting.located import Located
-from flowvi.inference.fitting.mixture import Mixture, adapt, likely
+from flowvi.inference.fitting.mixture import Mixture, adapt, likely, tails
 from flowvi.inference.fitting.modes import Mode, find_modes, merged
 from flowvi.inference.fitting.optimise import Block, Trace, maximise
 from flowvi.inference.fitting.rebased import Rebased
@@ -53,8 +53,8 @@ class Search:
     density: Density
     effort: Effort
     make_flows: Sequence[Callable[[], nn.Module]]
-    base: nn.Module | None = None
-    """Of the flows, in place of the Gaussian."""
+    tails: float | None = None
+    """Degrees of freedom of the flows' base; None: found."""
     progress: Callable[[Progress], object] | None = None
     stages: list[Stage] = field(default_factory=list)
     restarts: list[Restart] = field(default_factory=list)
@@ -78,6 +78,7 @@ class Search:
             if mean_field.found.inside > reached.inside:
                 best = _gaussian(mean_field)
             full_rank = self._stage("full-rank", Located(_standard(best.mean), best.mean, best.scale))
+            self._student(_gaussian(full_rank))
             self._mixture(full_rank, points)
             self._flows()
         except KeyboardInterrupt:
@@ -119,6 +120,14 @@ class Search:
             raise KeyboardInterrupt
         return stage
 
+    def _student(self, found: Gaussian) -> None:
+        """A multivariate t, where heavier tails than the Gaussian's buy anything, or where they are asked for."""
+        degrees, factor = self.tails, 1.0
+        if degrees is None:
+            degrees, factor = tails(self.density, found.mean, found.scale, self.effort.draws // 4)
+        if math.isfinite(degrees):
+            self._stage("student", Located(Mixture.standard(found.mean, degrees), found.mean, factor * found.scale))
+
     def _mixture(self, full_rank: Stage, points: Tensor) -> None:
         """The modes that broad starts lead to; where there are several, a mixture of Gaussians as a stage."""
         started, found = time.process_time(), _gaussian(full_rank)
@@ -140,8 +149,10 @@ class Search:
     def _flows(self) -> None:
         """Each kind, from the best posterior so far; all after the first from the tempered density."""
         best = winner(self.stages)
+        if self.tails is not None and best.name != "mixture":
+            best = next((stage for stage in self.stages if stage.name == "student"), best)
         mean, scale = (each.detach() for each in best.module.affine())
-        base = best.module.flow if isinstance(best.module.flow, Mixture) else self.base
+        base = best.module.flow if isinstance(best.module.flow, Mixture) else None
         for i, make_flow in enumerate(self.make_flows):
             flow = make_flow().to(mean)
             if base is not None and isinstance(flow, Flow):
