@@ -459,8 +459,8 @@ def test_test_without_a_run(tested: list[Any]) -> None:
         ),
         (
             ["a", "flow.length=3"],
-            "'flow.length' is not a setting of a test, which are estimator, samples, images, distributions, chains, initial; "
-            "a config's keys need --config=NAME",
+            "'flow.length' is not a setting of a test, which are estimator, samples, images, distributions, chains, "
+            "initial; a config's keys need --config=NAME",
         ),
         ([f"--config={PRESET}", "sampels=3"], "unknown key 'sampels': did you mean 'samples'?"),
         (["a", "samples=0"], "samples cannot be 0: it takes a whole number, 1 or more"),

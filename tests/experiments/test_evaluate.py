@@ -17,7 +17,7 @@ from flowvi.errors import ConfigError, FlowviError, RunError
 from flowvi.experiments.assembly import load_data
 from flowvi.experiments.estimators import importance
 from flowvi.experiments.estimators.importance import evidence_of_images
-from flowvi.experiments.evaluate import on_file, result_path
+from flowvi.experiments.evaluate import result_path
 from flowvi.experiments.results import collect, mean_and_error
 from flowvi.experiments.run import Run
 from flowvi.models import DLGM

@@ -96,7 +96,8 @@ def bdmc(model: DLGM, dataset: Dataset, settings: Mapping[str, Any], seed: int) 
     """Bounds of ln p(x) on images that the model makes from `seed`, the same whatever the other settings.
 
     q(z|x) is as valid a start as the prior: it is a function of x alone, so that given x the z that made x is still
-    an exact draw of p(z|x), and the way back from it to q has E[1/w] = 1/p(x).
+    an exact draw of p(z|x), and the way back from it to q has E[1/w] = 1/p(x). It is nearer, and so the default: the
+    gap of a small trained model was about a tenth of that from the prior (see docs/quickstart.md).
 
     Raises:
         ConfigError: a density without a gradient.

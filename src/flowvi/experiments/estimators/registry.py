@@ -133,7 +133,7 @@ ESTIMATORS: Mapping[str, Estimator] = {
             Figure("−ln p(x), annealed", "nll"),
             Figure("KL = F(x) + ln p(x)", "kl"),
             Figure("−ln p(x), S = {is_samples}", "is_nll"),
-            Figure("  less annealed", "is_excess", digits=3),
+            Figure("  excess over annealed", "is_excess", digits=3),
             Figure("acceptance", "acceptance", "of 1"),
             *_OF_CHAINS,
         ),
@@ -237,7 +237,7 @@ def usable(record: Mapping[str, Any]) -> bool:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def measuring(estimator: str) -> Any:
