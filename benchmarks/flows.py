@@ -27,7 +27,7 @@ from benchmarks.measure import Contest, Job, Spread, circumstances, load, take_t
 from flowvi.experiments.assembly import load_data
 from flowvi.experiments.config import resolve
 from flowvi.experiments.engine import Engine, make_fabric
-from flowvi.experiments.evaluate import evidence_of_images
+from flowvi.experiments.estimators.importance import evidence_of_images
 
 RESULTS = Path(__file__).parent / "results" / "flows.json"
 PLANAR = "dlgm.nf10.mnist"

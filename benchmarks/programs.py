@@ -28,7 +28,7 @@ from flowvi.data import Dataset
 from flowvi.experiments.assembly import assemble, load_data
 from flowvi.experiments.config import Config, resolve
 from flowvi.experiments.engine import Engine, make_fabric
-from flowvi.experiments.evaluate import evidence_of_images
+from flowvi.experiments.estimators.importance import evidence_of_images
 from flowvi.inference import Evidence
 from flowvi.models import DLGM
 

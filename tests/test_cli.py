@@ -76,6 +76,7 @@ def tested(stub: Stub) -> list[Any]:
         "flowvi.experiments.evaluate",
         test=test,
         result_path=lambda folder, **settings: folder / "result.json",
+        on_file=lambda folder, **settings: None,
     )
     stub("flowvi.reports.tables", result_table=lambda result: f"a table of {result}")
     return calls
@@ -397,6 +398,31 @@ def test_test_a_folder(tested: list[Any]) -> None:
     assert invoke("test", "dlgm.nf10.mnist,flow.length=40/0").exit_code == 0
 
 
+def test_test_by_another_estimator(tested: list[Any]) -> None:
+    folder = make_run("runs/a")
+    assert invoke("test", "estimator=ais", "distributions=1e2", "initial=prior", str(folder)).exit_code == 0
+    assert tested == [(folder, {"estimator": "ais", "distributions": 100, "initial": "prior"})]
+    said = invoke("test", "--help").stdout
+    for line in ("estimator=bdmc: bidirectional", "distributions=1000, chains=16, initial=posterior (or prior)"):
+        assert line in said
+
+
+def test_what_was_tested_before_is_read(tested: list[Any], stub: Stub) -> None:
+    """The record on file is printed, and nothing is tested."""
+    folder, asked = make_run("runs/a"), []
+    stub(
+        "flowvi.experiments.evaluate",
+        test=lambda folder, **settings: tested.append(folder),
+        result_path=lambda folder, **settings: folder / "result.json",
+        on_file=lambda folder, **settings: asked.append(settings) or {"nll": 1.0},
+    )
+    result = invoke("test", str(folder), "samples=3")
+    assert (
+        result.stdout == f"a table of {{'nll': 1.0}}\ntested before, remove this to test again: {folder}/result.json\n"
+    )
+    assert (tested, asked) == ([], [{"samples": 3}])
+
+
 def test_test_a_config(tested: list[Any]) -> None:
     folder = make_run("runs/dlgm.nf10.mnist,flow.length=40/3")
     words = ["test", f"--config={PRESET}", "samples=5000", "seed=3", "flow.length=40"]
@@ -433,14 +459,26 @@ def test_test_without_a_run(tested: list[Any]) -> None:
         ),
         (
             ["a", "flow.length=3"],
-            "'flow.length' is not a setting of a test, which are estimator, samples, images; "
-            "a config's keys need --config=NAME",
+            "'flow.length' is not a setting of a test, which are estimator, samples, images, distributions, chains, "
+            "initial; a config's keys need --config=NAME",
         ),
         ([f"--config={PRESET}", "sampels=3"], "unknown key 'sampels': did you mean 'samples'?"),
         (["a", "samples=0"], "samples cannot be 0: it takes a whole number, 1 or more"),
         (["a", "images=1.5"], "images cannot be 1.5: it takes a whole number, 1 or more"),
         (["a", "images=true"], "images cannot be True: it takes a whole number, 1 or more"),
-        (["a", "estimator=magic"], "estimator cannot be 'magic': it takes one of is"),
+        (["a", "estimator=magic"], "estimator cannot be 'magic': it takes one of is, ais, bdmc"),
+        (["a", "estimator=[1]"], "estimator cannot be [1]: it takes one of is, ais, bdmc"),
+        (["a", "estimator=ais", "chains=0"], "chains cannot be 0: it takes a whole number, 1 or more"),
+        (["a", "estimator=bdmc", "initial=q"], "initial cannot be 'q': it takes one of posterior, prior"),
+        (
+            ["a", "samples=3", "estimator=ais"],
+            "estimator=ais has no setting samples: it takes distributions, chains, initial, images "
+            "(samples is of estimator=is)",
+        ),
+        (
+            [f"--config={PRESET}", "chains=3"],
+            "estimator=is has no setting chains: it takes samples, images (chains is of estimator=ais and bdmc)",
+        ),
         (["a", "samples=3", "samples=4"], "key 'samples' is given twice: keep one of them"),
     ],
 )

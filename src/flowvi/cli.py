@@ -19,11 +19,9 @@ import typer
 from typer.core import TyperGroup
 
 from flowvi.errors import ConfigError, FlowviError, InterruptedRun, RunError
+from flowvi.experiments.estimators.registry import ESTIMATORS, SETTINGS, checked, estimator_lines
 
 __all__ = ["app", "main"]
-
-ESTIMATORS = ("is",)
-TEST_SETTINGS = ("estimator", "samples", "images")
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -82,9 +80,9 @@ app = typer.Typer(
 )
 
 
-def _examples(*lines: str) -> str:
+def _examples(*lines: str, title: str = "Examples:") -> str:
     """The end of a command's help. (The backspace keeps click from filling the paragraph.)"""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+    return "\n".join(["\b", title, *(f"  {line}" for line in lines)])
 
 
 def _complete(incomplete: str) -> list[tuple[str, str]]:
@@ -178,7 +176,11 @@ def train(
         "flowvi test --config=dlgm.nf10.mnist flow.length=40 seed=3",
         "flowvi test runs/dlgm.nf10.mnist/0",
         "flowvi test runs/dlgm.nf10.mnist/0 samples=5000 images=1000",
+        "flowvi test runs/dlgm.nf10.mnist/0 estimator=ais distributions=2000",
+        "flowvi test runs/dlgm.nf10.mnist/0 estimator=bdmc",
     )
+    + "\n\n"
+    + _examples(*estimator_lines(), title="Estimators, and their settings as they are by default:")
 )
 def test(
     words: Annotated[
@@ -186,7 +188,7 @@ def test(
         typer.Argument(
             metavar="RUN_FOLDER|KEY=VALUE",
             help="The run to test, or with --config the overrides that it was trained with; and how to test: "
-            "estimator=is, samples=200, images=1000 (default: all).",
+            f"estimator={'|'.join(ESTIMATORS)} and its settings, such as samples=5000 images=1000.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -194,20 +196,22 @@ def test(
 ) -> None:
     """Test a trained model: free energy, -ln p(x) and KL.
 
-    Each with its standard error over the test images; printed, and written to the run folder.
+    Each with its standard error over the test images; printed, and written to the run folder. What was tested so
+    before, with the same weights and versions, is read from there.
     """
     folders, settings, overrides = _test_words(words or [])
     if config is None:
         folder = _run_by_folder([*folders, *([str(out)] if out else [])], list(overrides))
     else:
         folder = _run_by_config(config, out, folders, overrides)
-    from flowvi.experiments.evaluate import result_path
+    from flowvi.experiments.evaluate import on_file, result_path
     from flowvi.experiments.evaluate import test as test_model
     from flowvi.reports.tables import result_table
 
-    result = test_model(folder, **settings)
-    typer.echo(result_table(result))
-    typer.echo(f"result: {result_path(folder, **settings)}")
+    kept = on_file(folder, **settings)
+    typer.echo(result_table(kept or test_model(folder, **settings)))
+    path = result_path(folder, **settings)
+    typer.echo(f"tested before, remove this to test again: {path}" if kept else f"result: {path}")
 
 
 @app.command(
@@ -495,21 +499,11 @@ def _test_words(words: list[str]) -> tuple[list[str], dict[str, Any], dict[str, 
 
     pairs = [word for word in words if re.match(r"[\w.-]*=", word)]
     given = parse_overrides(pairs)
-    settings = {key: _setting(key, given[key]) for key in given if key in TEST_SETTINGS}
-    overrides = {key: word for key, word in zip(given, pairs, strict=True) if key not in TEST_SETTINGS}
+    overrides = {key: word for key, word in zip(given, pairs, strict=True) if key not in SETTINGS}
+    settings = {key: given[key] for key in given if key in SETTINGS}
+    own = {key: value for key, value in settings.items() if key != "estimator"}
+    settings |= checked(settings.get("estimator", "is"), own)
     return [word for word in words if word not in pairs], settings, overrides
-
-
-def _setting(key: str, value: Any) -> Any:
-    if key == "estimator":
-        if value not in ESTIMATORS:
-            raise ConfigError(f"estimator cannot be {value!r}: it takes one of {', '.join(ESTIMATORS)}")
-        return value
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{key} cannot be {value!r}: it takes a whole number, 1 or more")
-    return value
 
 
 def _run_by_folder(folders: list[str], overrides: list[str]) -> Path:
@@ -520,7 +514,7 @@ def _run_by_folder(folders: list[str], overrides: list[str]) -> Path:
         raise _no_config("test", folders)
     if overrides:
         raise ConfigError(
-            f"{overrides[0]!r} is not a setting of a test, which are {', '.join(TEST_SETTINGS)}; "
+            f"{overrides[0]!r} is not a setting of a test, which are {', '.join(SETTINGS)}; "
             "a config's keys need --config=NAME"
         )
     if not folders:
@@ -536,7 +530,7 @@ def _run_by_config(config: str, out: Path | None, folders: list[str], overrides:
 
     if folders:
         raise ConfigError(f"--config={config} and the run folder {folders[0]!r} are both given: leave one of them out")
-    unknown = [unknown_key(key, also=TEST_SETTINGS) for key in overrides if key not in keys()]
+    unknown = [unknown_key(key, also=SETTINGS) for key in overrides if key not in keys()]
     if unknown:
         raise ConfigError("\n".join(unknown))
     words = list(overrides.values())

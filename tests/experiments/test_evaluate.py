@@ -14,9 +14,10 @@ import torch
 
 import flowvi
 from flowvi.errors import ConfigError, FlowviError, RunError
-from flowvi.experiments import evaluate
 from flowvi.experiments.assembly import load_data
-from flowvi.experiments.evaluate import evidence_of_images, result_path
+from flowvi.experiments.estimators import importance
+from flowvi.experiments.estimators.importance import evidence_of_images
+from flowvi.experiments.evaluate import result_path
 from flowvi.experiments.results import collect, mean_and_error
 from flowvi.experiments.run import Run
 from flowvi.models import DLGM
@@ -121,12 +122,17 @@ def test_a_subset_is_drawn_by_the_seed_of_the_data(run: Run) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"images": 0}, "allowed is 1 to 40"),
+        ({"images": 0}, "images cannot be 0: it takes a whole number"),
         ({"images": 41}, "allowed is 1 to 40"),
-        ({"images": -3}, "allowed is 1 to 40"),
-        ({"samples": 0}, "samples=0"),
-        ({"samples": -1}, "samples=-1"),
-        ({"estimator": "ais"}, "estimator=ais"),
+        ({"samples": 0}, "samples cannot be 0: it takes a whole number, 1 or more"),
+        ({"samples": None}, "samples cannot be None"),
+        ({"samples": 2.5}, "samples cannot be 2.5"),
+        ({"estimator": "magic"}, "it takes one of is, ais, bdmc"),
+        ({"estimator": "ais", "images": 41}, "there are 40 test images, allowed is 1 to 40"),
+        ({"estimator": "ais", "samples": 3}, "estimator=ais has no setting samples: it takes distributions, chains,"),
+        ({"estimator": "bdmc", "chains": 0}, "chains cannot be 0"),
+        ({"estimator": "bdmc", "initial": "q"}, "it takes one of posterior, prior"),
+        ({"sampels": 3}, "estimator=is has no setting sampels: it takes samples, images"),
     ],
 )
 def test_what_cannot_be_tested(run: Run, settings: Settings, says: str) -> None:
@@ -160,7 +166,7 @@ def test_memory_is_bounded_and_the_encoder_runs_once_for_each_image(run: Run, mo
         return log_joint(self, x, z)
 
     monkeypatch.setattr(DLGM, "log_joint", counting)
-    monkeypatch.setattr(evaluate, "IMAGES_AT_ONCE", 16)
+    monkeypatch.setattr(importance, "IMAGES_AT_ONCE", 16)
     images = load_data(run.config, CPU).test
     found = evidence_of_images(model, images, torch.arange(40), 1000, seed=0)
     assert encoded == [16, 16, 8]

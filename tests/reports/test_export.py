@@ -105,6 +105,13 @@ def test_without_the_default_test_the_most_thorough_leads(run: Path, tmp_path: P
     assert "S = 30" in card and "samples=30 images=20" in card
 
 
+def test_other_estimators_are_not_in_the_card(run: Path, tmp_path: Path) -> None:
+    before = (export(run, tmp_path / "out") / "README.md").read_text()
+    other = {**json.loads((run / "result.json").read_text()), "estimator": "ais", "nll": 77.77}
+    (run / "result-ais-1000.json").write_text(json.dumps({key: other[key] for key in other if key != "samples"}))
+    assert (export(run, tmp_path / "out") / "README.md").read_text() == before
+
+
 def test_an_export_of_the_same_run_is_written_anew(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -6,141 +6,109 @@ import hashlib
 import json
 import os
 import time
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from flowvi.data import Dataset, Images, epoch_order
-from flowvi.errors import ConfigError
+from flowvi.errors import RunError
 from flowvi.experiments.assembly import choose_device, load_data
+from flowvi.experiments.estimators.measured import Measured
+from flowvi.experiments.estimators.registry import complete, measuring, usable
+from flowvi.experiments.lines import read_record
 from flowvi.experiments.load import load
-from flowvi.experiments.progress import counting
-from flowvi.experiments.results import describe, mean_and_error
-from flowvi.experiments.run import DEFAULT_SAMPLES, Run, as_run, atomic_write, result_path
-from flowvi.inference import Evidence, importance_sampling
-from flowvi.models import DLGM
+from flowvi.experiments.results import describe, provenance
+from flowvi.experiments.run import Run, as_run, atomic_write, result_path
 
-__all__ = ["evidence_of_images", "result_path", "test"]
-
-IMAGES_AT_ONCE = 100
+__all__ = ["on_file", "result_path", "test"]
 
 
-def test(
-    run: Run | str | os.PathLike[str],
-    *,
-    estimator: str = "is",
-    samples: int = DEFAULT_SAMPLES,
-    images: int | None = None,
-) -> dict[str, Any]:
+def test(run: Run | str | os.PathLike[str], *, estimator: str = "is", **settings: Any) -> dict[str, Any]:
     """Test a trained run, write the result beside it, and return it.
 
-    F(x), ln p̂(x) and KL = F + ln p̂ come from the same importance weights; as E[ln p̂] ≤ ln p, −ln p̂ is biased up
-    and the KL down, the less so the more samples. Networks and flows run in float32 whatever the training's
-    precision was.
+    Networks and flows run in float32 whatever the training's precision was.
 
     Args:
         run: a run, or its folder.
-        estimator: `is`, importance sampling from the posterior.
-        samples: S, for each image.
-        images: a random subset of so many test images (the same for every run of the same data seed); None: all.
+        estimator: `is`, importance sampling from the posterior; `ais`, annealed importance sampling, beside `is` with
+            S = 5,000 on the same images; `bdmc`, bidirectional Monte Carlo on images that the model makes.
+        settings: of the estimator. `is`: `samples` (S, 200) for each image, `images` (None, all). `ais`:
+            `distributions` (1000), `chains` (16) for each image, `initial` (`posterior` or `prior`), `images` (None,
+            100). `bdmc`: the same, to simulate so many images. Test images that are not all are a random subset, the
+            same for every run of the same data seed.
 
     Returns:
-        The flat record that `result.json` holds (another file where samples or images are not the default).
+        The flat record that `result.json` holds (another file where a setting is not the default).
 
     Raises:
-        ConfigError: an estimator that does not exist, samples or images out of range.
+        ConfigError: an estimator or setting that does not exist, a value out of range.
         RunError: there is no such run, or the result cannot be written.
         CheckpointError: its weights are missing or damaged.
+        NonFiniteError: the model's density is not finite wherever chains start.
 
     Example:
         >>> result = test("runs/dlgm.nf10.mnist/0", samples=50, images=1000)  # doctest: +SKIP
         >>> result["nll"], result["nll_se"]  # doctest: +SKIP
     """
     run = as_run(run)
-    if estimator != "is":
-        raise ConfigError(f"estimator={estimator}: allowed is `is` (importance sampling)")
-    if samples < 1:
-        raise ConfigError(f"samples={samples}: allowed is 1 or more")
+    complete_settings = complete(estimator, settings)
     model = load(run)
-    weights = hashlib.sha256(run.weights.read_bytes()).hexdigest()
+    weights = _digest(run)
     model.precision = "32"
+    model.requires_grad_(False)
     device = choose_device(run.config.device)
     dataset = load_data(run.config, device)
-    rows = _rows(dataset, images)
     started = time.monotonic()
-    evidence = evidence_of_images(model.to(device), dataset.test, rows, samples, run.config.seed)
+    found: Measured = measuring(estimator)(model.to(device), dataset, complete_settings, run.config.seed)
     record = {
         **describe(run, dataset, model, _selected_update(run)),
         "weights_sha256": weights,
-        **_summary(evidence),
         "estimator": estimator,
-        "samples": samples,
-        "split": "test",
-        "images": len(rows),
+        **complete_settings,
+        **found.figures,
         "train_seconds": _train_seconds(run),
         "test_seconds": time.monotonic() - started,
         "test_precision": "32",
     }
-    _write(result_path(run.folder, estimator=estimator, samples=samples, images=images), record, rows, evidence)
+    _write(result_path(run.folder, estimator=estimator, **settings), record, found.images)
     return record
 
 
-def evidence_of_images(model: DLGM, images: Images, rows: Tensor, samples: int, seed: int) -> Evidence:
-    """Importance-sampled estimates for the images of `rows`; the noise comes from `seed` alone."""
-    device = images.pixels.device
-    parts = []
-    with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        counting(len(rows), "test images") as advance,
-    ):
-        torch.manual_seed(seed)
-        for some in rows.split(IMAGES_AT_ONCE):
-            x = images.batch(some)
-            with torch.no_grad():
-                posterior = model.posterior(x)
-            parts.append(importance_sampling(partial(model.log_joint, x), posterior, samples))
-            advance(len(some))
-    return Evidence(
-        torch.cat([p.free_energy for p in parts]).cpu(),
-        torch.cat([p.log_evidence for p in parts]).cpu(),
-        torch.cat([p.effective_samples for p in parts]).cpu(),
-    )
+def on_file(run: Run | str | os.PathLike[str], *, estimator: str = "is", **settings: Any) -> dict[str, Any] | None:
+    """The record of such a test that was made before, of the same weights by the same versions; None without one.
+
+    Raises:
+        ConfigError: an estimator or setting that does not exist, a value out of range.
+        RunError: there is no such run.
+    """
+    run = as_run(run)
+    path = result_path(run.folder, estimator=estimator, **settings)
+    if not (path.exists() and path.with_suffix(".npz").exists() and run.finished):
+        return None
+    expected: dict[str, Any] = {
+        "config_hash": run.config.hash(),
+        "seed": run.config.seed,
+        "weights_sha256": _digest(run),
+        "versions": provenance()["versions"],
+        "estimator": estimator,
+        **{name: value for name, value in complete(estimator, settings).items() if value is not None},
+    }
+    try:
+        record = read_record(path, path.read_text())
+    except (OSError, UnicodeDecodeError, RunError):  # a new test replaces it
+        return None
+    return record if expected.items() <= record.items() and usable(record) else None
 
 
-def _rows(dataset: Dataset, images: int | None) -> Tensor:
-    count = len(dataset.test)
-    if images is None:
-        return torch.arange(count)
-    if not 1 <= images <= count:
-        raise ConfigError(f"images={images}: there are {count} test images, allowed is 1 to {count}")
-    return epoch_order(count, dataset.seed, 0)[:images].sort().values
+def _digest(run: Run) -> str:
+    return hashlib.sha256(run.weights.read_bytes()).hexdigest()
 
 
-def _summary(evidence: Evidence) -> dict[str, float]:
-    summary: dict[str, float] = {}
-    for name, values in (
-        ("free_energy", evidence.free_energy),
-        ("nll", -evidence.log_evidence),
-        ("kl", evidence.kl),
-        ("effective_samples", evidence.effective_samples),
-    ):
-        summary[name], summary[f"{name}_se"] = mean_and_error(values)
-    return summary
-
-
-def _write(path: Path, record: dict[str, Any], rows: Tensor, evidence: Evidence) -> None:
+def _write(path: Path, record: dict[str, Any], images: Mapping[str, Tensor]) -> None:
     with atomic_write(path.with_suffix(".npz")) as out:
-        np.savez(
-            out,
-            row=rows.numpy(),
-            free_energy=evidence.free_energy.numpy(),
-            log_evidence=evidence.log_evidence.numpy(),
-            effective_samples=evidence.effective_samples.numpy(),
-        )
+        np.savez(out, allow_pickle=False, **{name: values.numpy() for name, values in images.items()})
     with atomic_write(path) as out:
         out.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 

@@ -17,6 +17,7 @@ from flowvi import __version__
 from flowvi.data import Dataset
 from flowvi.errors import RunError
 from flowvi.experiments.command import config_words
+from flowvi.experiments.estimators.registry import IDENTITY
 from flowvi.experiments.lines import read_lines, read_record, write_lines
 from flowvi.experiments.run import Run, as_run
 from flowvi.flows.registry import family
@@ -109,7 +110,7 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
 
 
 def _identity(record: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(record.get(key) for key in ("config_hash", "seed", "estimator", "samples", "images"))
+    return tuple(record.get(key) for key in IDENTITY)
 
 
 def _parameters_source(options: dict[str, Any]) -> str | None:

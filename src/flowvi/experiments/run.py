@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from flowvi.errors import BusyRun, RunError
 from flowvi.experiments.config import Config, difference
+from flowvi.experiments.estimators.registry import file_stem
 
 __all__ = [
-    "DEFAULT_SAMPLES",
     "Run",
     "Sampling",
     "append_line",
@@ -27,18 +27,16 @@ __all__ = [
     "truncate_lines",
 ]
 
-DEFAULT_SAMPLES = 200  # importance samples for each image of a test, as in the paper
-
 
 class Sampling(NamedTuple):
-    """What a test takes: importance samples for each image, and a random subset of so many images (None: all).
+    """What a test by importance sampling takes: samples for each image, and a random subset of so many (None: all).
 
     Example:
         >>> Sampling(samples=5000, images=1000)
         Sampling(samples=5000, images=1000)
     """
 
-    samples: int = DEFAULT_SAMPLES
+    samples: int = 200  # as in the paper
     images: int | None = None
 
 
@@ -162,14 +160,13 @@ def as_run(run: Run | str | os.PathLike[str]) -> Run:
     return run if isinstance(run, Run) else Run.at(run)
 
 
-def result_path(
-    folder: Path, *, estimator: str = "is", samples: int = DEFAULT_SAMPLES, images: int | None = None
-) -> Path:
-    """Where a test writes its result: `result.json` for the default one, `result-<estimator>-<samples>…` else."""
-    name = "result"
-    if (estimator, samples, images) != ("is", DEFAULT_SAMPLES, None):
-        name += f"-{estimator}-{samples}" + ("" if images is None else f"-images{images}")
-    return folder / f"{name}.json"
+def result_path(folder: Path, *, estimator: str = "is", **settings: Any) -> Path:
+    """Where a test writes its result: `result.json` for the default one, `result-<estimator>-<first setting>…` else.
+
+    Raises:
+        ConfigError: an estimator or setting that does not exist, a value out of range.
+    """
+    return folder / f"{file_stem(estimator, settings)}.json"
 
 
 @contextmanager

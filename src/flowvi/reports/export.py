@@ -14,7 +14,7 @@ from flowvi.experiments.load import load
 from flowvi.experiments.run import Run, as_run
 from flowvi.reports.card import mark, model_card
 from flowvi.reports.folder import write_folder
-from flowvi.reports.tables import Record, finite
+from flowvi.reports.tables import Record, finite, of_importance
 
 __all__ = ["export"]
 
@@ -70,8 +70,9 @@ def _results(run: Run, digest: str) -> list[Record]:
             record = read_record(file, file.read_text())
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"cannot read {file} ({error}): remove it, and test the run again") from error
-        _check_result(run, file, record, digest)
-        found[file.name] = record
+        if of_importance(record):  # the card's table is of these alone
+            _check_result(run, file, record, digest)
+            found[file.name] = record
     if not found:
         raise RunError(f"no result in {run.folder}: run `{_test_command(run)}` first")
 

@@ -18,13 +18,14 @@ from typing import Any
 
 from flowvi.errors import DataError, FlowviError, RunError
 from flowvi.experiments.arms.store import Store
+from flowvi.experiments.estimators.registry import IDENTITY
 from flowvi.experiments.run import atomic_write
 from flowvi.flows.registry import FAMILIES
 from flowvi.reports import stability, table2
 from flowvi.reports.columns import markdown_line
 from flowvi.reports.comparison import families_markdown, results_markdown
 from flowvi.reports.reproductions import REPRODUCTIONS
-from flowvi.reports.tables import ABSENT, number, result_table
+from flowvi.reports.tables import ABSENT, number, of_importance, result_table
 
 __all__ = ["BLOCKS", "main", "rewrite"]
 
@@ -32,7 +33,7 @@ _BEGIN = re.compile(r"<!--\s*results:(\S+?)\s*-->")
 _END = "<!-- /results -->"
 _FAMILIES_FILE = "flows.jsonl"  # the families side by side: a table of its own
 _OWN_TABLES = _FAMILIES_FILE, *(f"{name}.jsonl" for name in REPRODUCTIONS)
-_IDENTITY = "config_hash", "seed", "estimator", "samples", "images", "data", "binarisation"
+_IDENTITY = *IDENTITY, "data", "binarisation"
 _JOBS = {"training_step": "training step, batch {batch}", "evidence": "−ln p(x) of an image, S = {samples}"}
 
 
@@ -149,7 +150,7 @@ def _flows(root: Path) -> str:
     record = _json(timed, timed.read_text(encoding="utf-8")) if timed.exists() else {}
     jobs = [record.get(job, {}) for job in ("step", "evidence")]
     times = {name: [_spread(job[name]["time"]) for job in jobs] for name in jobs[0]}
-    table = families_markdown(_lines(file), times)
+    table = families_markdown(filter(of_importance, _lines(file)), times)
     return f"{table}\n\n{_conditions(record['machine'])}" if times else table
 
 
@@ -168,14 +169,17 @@ def _stability(root: Path) -> str:
 
 
 def _records(root: Path) -> list[dict[str, Any]]:
-    """Every result in `results/*.jsonl` that has no table of its own, files in order of their names; each once."""
+    """Every result in `results/*.jsonl` that has no table of its own, files in order of their names; each once.
+
+    Those of other estimators than importance sampling are left out: their numbers are not to be compared with these.
+    """
     records: dict[tuple[Any, ...], dict[str, Any]] = {}
     for file in sorted((root / "results").glob("*.jsonl")):
         if file.name not in _OWN_TABLES:
             for number, record in enumerate(_lines(file)):
                 own = tuple(record.get(key) for key in _IDENTITY) if "config_hash" in record else (file.name, number)
                 records[own] = record
-    return list(records.values())
+    return [record for record in records.values() if of_importance(record)]
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

@@ -14,9 +14,10 @@ from flowvi.experiments.lines import read_lines
 from flowvi.reports import protocol
 from flowvi.reports.columns import Chapter, Section, Table, write_page
 from flowvi.reports.comparison import duration, results_parts
+from flowvi.reports.estimates import estimate_parts
 from flowvi.reports.page import write_html
 from flowvi.reports.reproductions import REPRODUCTIONS, load
-from flowvi.reports.tables import ABSENT, Record, finite, number, posterior
+from flowvi.reports.tables import ABSENT, Record, finite, number, of_importance, posterior
 
 __all__ = ["chapters", "report"]
 
@@ -51,11 +52,15 @@ def chapters(results: Path) -> list[Chapter]:
         for name, entry in REPRODUCTIONS.items()
         if entry.of is None and read_lines(results / f"{name}.jsonl")
     ]
-    others = [record for record in _others(results) if "nll" in record]
-    if not found and not others:
+    more = _others(results)
+    others = [record for record in more if "nll" in record and of_importance(record)]
+    estimates = estimate_parts(more)
+    if not found and not others and not estimates:
         raise RunError(_NO_RESULTS.format(results))
     if others:
         found.append(Chapter([Section("Other models", results_parts(others))]))
+    if estimates:
+        found.append(Chapter([Section("Other estimates of −ln p(x)", estimates)]))
     runs = [*_runs(results), *others]
     findings = tuple(line for chapter in found for section in chapter.sections for line in section.findings)
     return [
@@ -87,7 +92,12 @@ def _others(results: Path) -> list[dict[str, Any]]:
 
 def _runs(results: Path) -> list[dict[str, Any]]:
     """The tested models of all reproductions."""
-    return [record for name in REPRODUCTIONS for record in read_lines(results / f"{name}.jsonl") if "nll" in record]
+    return [
+        record
+        for name in REPRODUCTIONS
+        for record in read_lines(results / f"{name}.jsonl")
+        if "nll" in record and of_importance(record)
+    ]
 
 
 def _every_run(records: Iterable[Record]) -> Section:

@@ -8,14 +8,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowvi.errors import ConfigError
+from flowvi.experiments.estimators.registry import ESTIMATORS, Estimator, usable
 from flowvi.flows.registry import family
 
-__all__ = ["ABSENT", "Record", "finite", "number", "or_absent", "posterior", "result_table"]
+__all__ = [
+    "ABSENT",
+    "Record",
+    "figures",
+    "finite",
+    "how",
+    "number",
+    "of_importance",
+    "or_absent",
+    "posterior",
+    "result_table",
+]
 
 WIDTH = 88
 ABSENT = "–"
 
-_ESTIMATORS = {"is": "importance sampling"}
 _SELECTIONS = {"validation": "the best on validation images", "last": "the last"}
 
 Record = Mapping[str, Any]
@@ -45,21 +56,56 @@ def result_table(result: Record) -> str:
         ("training", _training(result)),
         ("test", _test(result)),
     ]
-    figures = [
-        ("free energy F(x)", "free_energy", "nats"),
-        ("−ln p(x)", "nll", "nats"),
-        ("KL = F(x) + ln p(x)", "kl", "nats"),
-        ("effective sample size", "effective_samples", f"of {number(result.get('samples'), 0)}"),
-    ]
-    cells = [(name, number(result.get(k)), number(result.get(f"{k}_se")), unit) for name, k, unit in figures]
-    cells.insert(0, ("", "mean", "std. error", ""))
+    cells = [("", "mean", "std. error", ""), *figures(result)]
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     rows = [
-        f"{name:<{widths[0]}}  {mean:>{widths[1]}} {'±' if name else ' '} {error:<{widths[2]}}  {unit}"
+        f"{name:<{widths[0]}}  {mean:>{widths[1]}} {'±' if name and error else ' '} {error:<{widths[2]}}  {unit}"
         for name, mean, error, unit in cells
     ]
     notes = [textwrap.fill(note, WIDTH) for note in _notes(result)]
     return "\n".join([*_described(facts), "", *(row.rstrip() for row in rows), "", *notes]).rstrip()
+
+
+def figures(result: Record) -> list[tuple[str, str, str, str]]:
+    """Name, mean, standard error and unit of each figure, in words; of an unknown estimator those of `is`.
+
+    A figure that is no mean over images has no standard error: its place is empty.
+    """
+    entry = _estimator(result) or ESTIMATORS["is"]
+    unknown = _estimator(result) is None
+    found = []
+    for name, key, unit, digits in entry.figures:
+        error = number(result.get(f"{key}_se"), digits) if unknown or f"{key}_se" in result or unit == "nats" else ""
+        found.append((_filled(name, result), number(result.get(key), digits), error, _filled(unit, result)))
+    return found
+
+
+def how(result: Record) -> str:
+    """How it was tested, in words."""
+    entry = _estimator(result)
+    return _filled(entry.how, result) if entry else str(or_absent(result, "estimator"))
+
+
+def of_importance(result: Record) -> bool:
+    """Whether it is of importance sampling, as the paper's results are: the only ones to compare with them."""
+    return str(result.get("estimator", "is")) == "is"
+
+
+def _estimator(result: Record) -> Estimator | None:
+    return ESTIMATORS.get(str(result.get("estimator")))
+
+
+class _Words(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return ABSENT
+
+
+def _filled(text: str, result: Record) -> str:
+    """`text` with the values of a result in the place of `{key}`."""
+    words = _Words()
+    for key, value in result.items():
+        words[key] = value if isinstance(value, str) else number(value, 0)
+    return text.format_map(words)
 
 
 def _described(facts: Sequence[tuple[str, str]]) -> list[str]:
@@ -94,25 +140,25 @@ def _training(result: Record) -> str:
 
 
 def _test(result: Record) -> str:
-    images, samples = number(result.get("images"), 0), number(result.get("samples"), 0)
-    estimator = _ESTIMATORS.get(str(result.get("estimator")), or_absent(result, "estimator"))
-    where = f"{images} {or_absent(result, 'split')} images of {or_absent(result, 'data')}"
-    how = f"{or_absent(result, 'binarisation')} binarisation"
+    return f"{_images(result)}; {how(result)}"
+
+
+def _images(result: Record) -> str:
+    images = number(result.get("images"), 0)
+    if result.get("split") == "simulated":
+        return f"{images} images that the model made (seed {or_absent(result, 'simulation_seed')})"
+    binarisation = f"{or_absent(result, 'binarisation')} binarisation"
     if result.get("binarisation") == "none":
-        how = "continuous pixels"
+        binarisation = "continuous pixels"
     if result.get("subset"):
-        how += f", a subset ({result['subset']})"
-    return f"{where}, {how}; {estimator}, S = {samples} for each image"
+        binarisation += f", a subset ({result['subset']})"
+    return f"{images} {or_absent(result, 'split')} images of {or_absent(result, 'data')}, {binarisation}"
 
 
 def _notes(result: Record) -> list[str]:
-    notes = []
-    if result.get("estimator") == "is":
-        notes.append(
-            "−ln p(x) is an estimate by importance sampling, biased up, and KL with it down: "
-            "the less, the more samples."
-        )
-    if any(not finite(result.get(key)) for key in ("free_energy", "nll", "kl")):
+    entry = _estimator(result)
+    notes = [entry.note] if entry else []
+    if not usable(result):
         notes.append("A figure is absent or not finite: do not use this result.")
     elif result.get("images") == 1:
         notes.append("One image alone has no standard error.")
