@@ -17,13 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from flowvi.kernels.reference import PlanarLayers, planar_layers
-from flowvi.kernels.roots import LEAK
-
 if TYPE_CHECKING:
     from flowvi.flows.flow import FlowDistribution
 
-__all__ = ["along_path", "planar_push_score", "pushed_score", "score"]
+__all__ = ["along_path", "pushed_score", "score"]
 
 
 def along_path(q: FlowDistribution, noise: Tensor, z: Tensor, log_q: Tensor) -> Tensor:
@@ -70,39 +67,3 @@ def pushed_score(q: FlowDistribution, noise: Tensor, slope: Tensor) -> Tensor | 
         pushed = step(arranged, slope.reshape(arranged.shape), given)
         points, slope = (each.reshape(noise.shape) for each in pushed)
     return slope
-
-
-def planar_push_score(
-    z: Tensor, slope: Tensor, parameters: Tensor, invertibility: str, h: str
-) -> tuple[Tensor, Tensor]:
-    """Points (S, batch, D) and scores there, to those after the chain.
-
-    A planar layer has J = I + û·ψᵀ, ψ = h′(a)·w. By Sherman and Morrison J⁻ᵀ·v = v − ψ·ûᵀv/(1 + ûᵀψ), and
-    ∇ ln det J = wᵀû·h″(a)/(1 + ûᵀψ)·w.
-    """
-    layers = planar_layers(parameters, invertibility)
-    for k in range(parameters.shape[1]):
-        z, slope = _planar_step(z, slope, layers, k, h)
-    return z, slope
-
-
-def _planar_step(z: Tensor, slope: Tensor, layers: PlanarLayers, k: int, h: str) -> tuple[Tensor, Tensor]:
-    w, u_hat = layers.w[:, k], layers.u_hat[:, k]
-    a = (torch.linalg.vecdot(z, w) + layers.b[:, k]).unsqueeze(-1)
-    value, first, second = _activation(a, h)
-    slack = layers.log_slack[:, k].exp().unsqueeze(-1)  # 1 + wᵀû
-    bend = value.square() if h == "tanh" else 1 - first  # 1 − h′
-    det = bend + slack * first  # 1 + wᵀû·h′, of positive terms
-    slope = slope - (slack - 1) * second / det * w
-    along = torch.linalg.vecdot(slope, u_hat).unsqueeze(-1)
-    return z + value * u_hat, slope - first * along / det * w
-
-
-def _activation(a: Tensor, h: str) -> tuple[Tensor, Tensor, Tensor]:
-    """h(a), h′(a), h″(a)."""
-    if h == "leaky_relu":
-        first = torch.full_like(a, LEAK).masked_fill(a > 0, 1.0)
-        return first * a, first, torch.zeros_like(a)
-    value = a.tanh()
-    first = a.cosh().square().reciprocal()  # 1 − tanh² has lost its digits far out
-    return value, first, -2 * value * first

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from flowvi.flows.flow import check_size
 from flowvi.flows.parameters import ParametricFlow, check_word
-from flowvi.flows.path import planar_push_score
-from flowvi.kernels import planar_forward, planar_inverse
+from flowvi.kernels import planar_forward, planar_inverse, planar_push_score
 
 __all__ = ["Planar", "PlanarChain"]
 

@@ -8,6 +8,7 @@ from flowvi.kernels.bernoulli import bernoulli_log_prob
 from flowvi.kernels.fused import chain
 from flowvi.kernels.maxout import maxout
 from flowvi.kernels.rmsprop import rmsprop_, takes_rmsprop
+from flowvi.kernels.score import planar_push_score
 
 __all__ = [
     "bernoulli_log_prob",
@@ -16,6 +17,7 @@ __all__ = [
     "maxout",
     "planar_forward",
     "planar_inverse",
+    "planar_push_score",
     "radial_forward",
     "radial_inverse",
     "rmsprop_",

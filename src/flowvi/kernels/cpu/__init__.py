@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from flowvi.kernels.cpu import bernoulli, householder, maxout, planar, radial, rmsprop
+from flowvi.kernels.cpu import bernoulli, householder, maxout, planar, planar_score, radial, rmsprop
 from flowvi.kernels.cpu.team import launch
 from flowvi.kernels.cpu.tiles import TILE
 
-__all__ = ["gradient", "on_rows", "run", "update"]
+__all__ = ["gradient", "on_rows", "push_score", "run", "update"]
 
 _FAMILIES = {"planar": planar, "radial": radial, "householder": householder}
 _MANY = 8  # points of one row for which a tile, even if there is one thread's work alone, is worth it
@@ -53,6 +53,22 @@ def gradient(
     arrays = [z, parameters, saved, grad_out, grad_log_det[..., None], grad_z, sums, table]
     _launch(_FAMILIES[family].gradient, options, arrays, chunks)
     return grad_z, sums if chunks == 1 else sums.unflatten(0, (chunks, -1)).sum(0)
+
+
+def push_score(
+    z: Tensor, slope: Tensor, parameters: Tensor, out: Tensor, out_slope: Tensor, options: Sequence[int]
+) -> None:
+    """Fills `out` and `out_slope`, (N, R, D), by planar layers (R, K, 2D + 1)."""
+    work = parameters.numel() + z.numel() * parameters.shape[1]
+    chunks = _chunks(z)
+    launch(
+        planar_score.run(z.dtype),
+        chunks * z.shape[1],
+        chunks,
+        options,
+        [z, slope, parameters, out, out_slope],
+        work,
+    )
 
 
 def on_rows(module: str, name: str, tensors: list[Tensor]) -> None:
