@@ -71,7 +71,9 @@ def judge(measured: Measured) -> Verdict:
     `trust` needs that nothing speaks against it: neither the weights of draws, nor what chains, annealing, optima and
     rays found beyond them. It holds for the region that was searched: nothing can see farther.
     """
-    found = [*_weights(measured), *_beyond(measured), *_search(measured)]
+    found = [*_weights(measured), *_search(measured)]
+    if math.isfinite(measured.weighed.log_evidence):
+        found += _beyond(measured)
     if not found:
         return Verdict("trust", [_assurance(measured)], [])
     found.sort(key=lambda finding: -finding.severity)
