@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -83,7 +84,8 @@ def fit(
 def _result(search: Search, joint: Joint) -> Fit:
     best = winner(search.stages)
     with torch.no_grad():
-        found = importance_sampling(search.density, best.module(), search.effort.evidence)
+        weighs = find_spec("arviz_stats") is not None
+        found = importance_sampling(search.density, best.module(), search.effort.evidence, k_hat=weighs)
     effective = found.effective_samples.item()
     # by the delta method, with Kong's effective sample size: var(w)/mean(w)² = S/ESS − 1; rounding may leave it below 0
     square = 1 / effective - 1 / search.effort.evidence if effective else math.inf
@@ -99,4 +101,6 @@ def _result(search: Search, joint: Joint) -> Fit:
         effort=search.effort,
         counts=search.density.counts,
         interrupted=search.interrupted,
+        k_hat=math.nan if found.k_hat is None else found.k_hat.item(),
+        density=search.density,
     )

@@ -1,0 +1,111 @@
+"""Draws of a fitted posterior with their log densities; and draws of the target, by importance resampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from flowvi.errors import ConfigError, DensityError
+from flowvi.inference.fitting.density import Density
+from flowvi.inference.fitting.joint import Values
+
+if TYPE_CHECKING:
+    from flowvi.inference.fitting.result import Fit
+
+__all__ = ["Draws", "draw", "resample"]
+
+_ROWS = 10_000  # at a time
+_POOL = 10  # weighted draws for each that is asked for, and at least _LEAST
+_LEAST = 10_000
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of q at n points, with densities in the parameters' own coordinates, in nats.
+
+    Example:
+        >>> Draws(torch.zeros(3, 2), torch.zeros(3), torch.full((3,), 1.5)).log_weights
+        tensor([1.5000, 1.5000, 1.5000], dtype=torch.float64)
+    """
+
+    values: Values
+    """(n, D), or by name (n, *shape)."""
+    log_q: Tensor
+    """ln q, (n,)."""
+    log_p: Tensor | None
+    """The user's log density ln f, (n,); None where there is none."""
+
+    @property
+    def log_weights(self) -> Tensor:
+        """ln f − ln q, (n,), float64.
+
+        Raises:
+            DensityError: there is no log density.
+        """
+        if self.log_p is None:
+            raise DensityError("no weights: the log density is not there")
+        return self.log_p.double() - self.log_q.double()
+
+
+def draw(fit: Fit, n: int) -> Draws:
+    """n draws of the posterior with ln q, and ln f where the fit has its log density; from the global generator.
+
+    Raises:
+        ConfigError: n is no whole number of at least 1.
+    """
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ConfigError(f"n = {n!r}: expected a whole number of draws of at least 1")
+    with torch.no_grad():
+        parts = [_draw(fit, min(_ROWS, n - start)) for start in range(0, n, _ROWS)]
+    names = parts[0][0]
+    values = [torch.cat([part[0][name] for part in parts]) for name in names]
+    log_p = [part[2] for part in parts if part[2] is not None]
+    return Draws(
+        fit.joint._named(values), torch.cat([part[1] for part in parts]), torch.cat(log_p) if log_p else None
+    )
+
+
+def _draw(fit: Fit, n: int) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+    values, log_q = fit.posterior.rsample_and_log_prob((n,))
+    # not counted: `fit.counts` are those of the search
+    log_p = None if fit.density is None else fit.density.raw(values).to(log_q.dtype)
+    return fit.joint._listed(values), log_q, log_p
+
+
+def resample(fit: Fit, n: int) -> Values:
+    """n draws of the target: drawn with replacement from 10 n draws of q (10,000 at least), in proportion to f/q.
+
+    Rubin's sampling/importance resampling (1988).
+
+    Raises:
+        DensityError: the fit has no log density, or it is NaN or +inf at a draw, or finite at none.
+        ConfigError: n is no whole number of at least 1.
+    """
+    _needed(fit)
+    pool = draw(fit, max(_POOL * n, _LEAST) if isinstance(n, int) and n >= 1 else n)
+    chosen = _chosen(pool.log_weights, n)
+    return fit.joint._named([value[chosen] for value in fit.joint._listed(pool.values).values()])
+
+
+def _needed(fit: Fit) -> Density:
+    if fit.density is None:
+        raise DensityError(
+            "this fit was loaded from a file, which holds no log density: it samples and evaluates log_prob, but "
+            "weights need the log density; call flowvi.fit again with it"
+        )
+    return fit.density
+
+
+def _chosen(log_weights: Tensor, n: int) -> Tensor:
+    """n indices, each in proportion to its weight."""
+    bad = int((log_weights.isnan() | (log_weights == torch.inf)).sum())
+    if bad:
+        raise DensityError(f"the log density is NaN or +inf at {bad} of {len(log_weights)} draws: no weights")
+    if not log_weights.isfinite().any():
+        raise DensityError(f"the log density is -inf at all {len(log_weights)} draws: no weights")
+    upto = (log_weights - log_weights.max()).exp().cumsum(0)
+    at = torch.rand(n, dtype=torch.float64, device=log_weights.device) * upto[-1]
+    return torch.searchsorted(upto, at, right=True).clamp(max=len(upto) - 1)
