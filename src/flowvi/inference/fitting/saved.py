@@ -31,7 +31,7 @@ from flowvi.inference.fitting.result import Fit, Restart, Stage
 from flowvi.inference.fitting.summary import versions
 from flowvi.inference.supports import Support
 
-__all__ = ["KIND", "load_fit", "save"]
+__all__ = ["KIND", "check_folder", "load_fit", "save"]
 
 KIND = "fit"
 _FORMAT = 1
@@ -57,7 +57,7 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "fit": body,
     }
-    _check_folder(folder)
+    check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / _WEIGHTS, weights)
@@ -97,8 +97,12 @@ def load_fit(path: str | os.PathLike[str]) -> Fit:
     return found
 
 
-def _check_folder(folder: Path) -> None:
-    """Only a fit is replaced."""
+def check_folder(folder: Path) -> None:
+    """Only a fit is replaced.
+
+    Raises:
+        RunError: the folder holds something else.
+    """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file: a fit is saved as a folder; choose another name")
     if not folder.is_dir() or not any(folder.iterdir()):

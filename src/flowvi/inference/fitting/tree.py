@@ -43,9 +43,11 @@ def data_tree(fit: Fit, draws: int) -> xarray.DataTree:
     posterior = {name: _variable(name, value) for name, value in fit.joint._listed(found.values).items()}
     stats = {name: (_DIMS, column[None]) for name, column in _stats(found).items()}
     where = {"chain": [0], "draw": np.arange(draws)}
+    sizes = {dim: size for dims, array in posterior.values() for dim, size in zip(dims, array.shape, strict=True)}
+    entries = {dim: np.arange(size) for dim, size in sizes.items()}
     tree: xarray.DataTree = made.DataTree.from_dict(
         {
-            "posterior": made.Dataset(posterior, coords=where, attrs=_attributes(fit)),
+            "posterior": made.Dataset(posterior, coords=entries, attrs=_attributes(fit)),
             "sample_stats": made.Dataset(stats, coords=where),
         }
     )
