@@ -450,21 +450,26 @@ def fit(
     ],
     support: Annotated[
         str | None,
-        typer.Option("--support", "-s", metavar="NAME=SUPPORT,...", help="The parameters, such as mu=real,theta=real:8."),
+        typer.Option(
+            "--support", "-s", metavar="NAME=SUPPORT,...", help="The parameters, such as mu=real,theta=real:8."
+        ),
     ] = None,
-    dim: Annotated[int | None, typer.Option("--dim", metavar="D", help="The parameters are a vector of D reals.")] = None,
+    dim: Annotated[
+        int | None, typer.Option("--dim", metavar="D", help="The parameters are a vector of D reals.")
+    ] = None,
     effort: Annotated[str, typer.Option(metavar="NAME", help="fast, default or thorough.")] = "default",
     seed: Annotated[int, typer.Option(metavar="N", help="Of all chance.")] = 0,
     draws: Annotated[int, typer.Option(metavar="N", help="Draws of the posterior in draws.csv.")] = 4000,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The folder [default: runs/fit.FILE.FUNCTION/SEED]")
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="The folder [default: runs/fit.FILE.FUNCTION/SEED]"),
     ] = None,
 ) -> None:
-    """Fit a posterior to a log density of your own, and say whether to trust it.
+    """Fit a posterior to a log density of your own.
 
-    The function takes many points at once: by --support a dict of tensors (n, ...), by --dim a tensor (n, D); it gives
-    their unnormalised log densities, (n,), by torch. Writes draws.csv, diagnostics.json, report.html and the fit itself.
-    Ctrl-C ends the search and writes what there is.
+    The function takes many points at once: by --support a dict of tensors (n, ...), by --dim a tensor (n, D); it
+    gives their unnormalised log densities, (n,), by torch. Writes draws.csv, diagnostics.json, report.html and the fit
+    itself. Ctrl-C ends the search and writes what there is.
     """
     from flowvi.experiments.fitting import default_folder, fit_file
     from flowvi.reports.fit import write_report

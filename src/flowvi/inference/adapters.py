@@ -1,4 +1,4 @@
-"""Log densities that are not torch's, as `flowvi.fit` takes them: functions of value and gradient, and Pyro's models."""
+"""Log densities of other packages, as `flowvi.fit` takes them: by value and gradient, and Pyro's models."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from flowvi.inference.supports import Support
 __all__ = ["from_pyro", "from_value_and_grad"]
 
 Array = npt.NDArray[np.float64]
+LogDensity = Callable[[Any], Tensor]
+ValueAndGrad = Callable[[Any], tuple[Any, Any]]
 
 
-def from_value_and_grad(function: Callable[[Any], tuple[Any, Any]], *, batched: bool = False) -> Callable[[Any], Tensor]:
+def from_value_and_grad(function: ValueAndGrad, *, batched: bool = False) -> LogDensity:
     """A log density for `fit` from a function that returns its value and gradient: NumPy's, Stan's, JAX's.
 
     Such are `jax.value_and_grad(f)`, or `jax.vmap(jax.value_and_grad(f))` with `batched`; and BridgeStan's
@@ -52,7 +54,8 @@ def from_value_and_grad(function: Callable[[Any], tuple[Any, Any]], *, batched: 
 
     def log_density(values: Values) -> Tensor:
         named = values if isinstance(values, Mapping) else {"": values}
-        found: Tensor = _ValueAndGrad.apply(function, batched, list(named), *named.values())
+        apply: Callable[..., Tensor] = _ValueAndGrad.apply  # not annotated in torch
+        found = apply(function, batched, list(named), *named.values())
         return found
 
     return log_density
@@ -99,11 +102,12 @@ def _called(
     for name, slope in taken.items():
         if slope.shape != arrays[name].shape:
             of = f" of {name!r}" if name else ""
-            raise DensityError(f"a gradient{of} of shape {slope.shape}: expected that of the point, {arrays[name].shape}")
+            shapes = f"{slope.shape}: expected that of the point, {arrays[name].shape}"
+            raise DensityError(f"a gradient{of} of shape {shapes}")
     return log_f.reshape(shape), taken
 
 
-def from_pyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Callable[[Any], Tensor], dict[str, Support]]:
+def from_pyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[LogDensity, dict[str, Support]]:
     """A log density and supports for `fit` from a Pyro model and its data (the package pyro-ppl).
 
     `fit(*from_pyro(model, data))` fits the posterior of its latent sites by name, each in the model's own coordinates,
@@ -165,6 +169,13 @@ def _maps(density: Density, traces: list[dict[str, Any]]) -> bool:
     return torch.allclose(mapped, density.raw(points), rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
+_OF_ONE_SIZE = {
+    "Simplex": supports.simplex,
+    "OrderedVector": supports.ordered,
+    "CorrCholesky": supports.correlation_cholesky,
+}
+
+
 def _support(name: str, site: Any) -> Support:
     """The support of a site's values, by the class of its constraint (Pyro's own are no attributes of torch's)."""
     constraint, shape = site["fn"].support, tuple(site["value"].shape)
@@ -183,12 +194,12 @@ def _support(name: str, site: Any) -> Support:
             return supports.unit_interval(*shape)
         if low is not None and high is not None:
             return supports.interval(low, high, *shape)
-    square = {"Simplex": supports.simplex, "OrderedVector": supports.ordered, "CorrCholesky": supports.correlation_cholesky}
-    if kind in square and len(shape) == (2 if kind == "CorrCholesky" else 1):
-        return square[kind](shape[-1])
+    if kind in _OF_ONE_SIZE and len(shape) == (2 if kind == "CorrCholesky" else 1):
+        return _OF_ONE_SIZE[kind](shape[-1])
     raise ConfigError(
-        f"the site {name!r} of shape {shape} has the support {site['fn'].support}: flowvi has real, positive and interval "
-        "(bounds alike for all entries) of any shape, and one simplex, ordered vector or correlation_cholesky a site"
+        f"the site {name!r} of shape {shape} has the support {site['fn'].support}: flowvi has real, positive and "
+        "interval (bounds alike for all entries) of any shape, and one simplex, ordered vector or "
+        "correlation_cholesky a site"
     )
 
 

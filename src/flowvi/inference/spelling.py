@@ -1,4 +1,4 @@
-"""Supports in words, `mu=real,theta=real:8`, as a command line and a file spell them. Imports no torch before its use."""
+"""Supports in words, `mu=real,theta=real:8`, as a command line has them. Only `support` imports torch."""
 
 from __future__ import annotations
 

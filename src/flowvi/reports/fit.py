@@ -79,8 +79,9 @@ def _weights(columns: Mapping[str, Column]) -> Column | None:
     top = log_weights.max()
     if not np.isfinite(top):  # NaN or +inf among them, or none above nought
         return None
-    weights: Column = np.exp(log_weights - top)
-    return weights / weights.sum()
+    weights = np.exp(log_weights - top)
+    normalised: Column = weights / weights.sum()
+    return normalised
 
 
 def _lead(made: Fitted) -> str:
@@ -146,9 +147,9 @@ def _pairs(columns: Mapping[str, Column]) -> dict[str, Any]:
     if len(columns) < 2:
         return {"pairs": None}
     chosen = dict(list(columns.items())[:_PAIRED])
-    which = f"The first {len(chosen)} of {len(columns)} parameters, each two of them" if len(columns) > len(chosen) else (
-        "Each two parameters"
-    )
+    which = "Each two parameters"
+    if len(columns) > len(chosen):
+        which = f"The first {len(chosen)} of {len(columns)} parameters, each two of them"
     about = f"{which}: the darker region holds half of the draws, both together 90 %; dots are draws."
     svg = _svg(draw_pairs(chosen), "pairs", "each two parameters against each other", least=len(chosen) > 4)
     return {"pairs": svg, "about_pairs": about}
@@ -164,7 +165,8 @@ def _tail(made: Fitted, weights: Column | None) -> dict[str, Any]:
         f"as heavy as weights may have (k = {limit:.2f}); where the line falls more slowly than it, sums over weights "
         "hang on a few draws, and their standard errors mean nothing."
     )
-    return {"tail": _svg(draw_tail(weights, limit), "tail", "the tail of the weights", least=False), "about_tail": about}
+    svg = _svg(draw_tail(weights, limit), "tail", "the tail of the weights", least=False)
+    return {"tail": svg, "about_tail": about}
 
 
 def _svg(figure: Figure, name: str, words: str, *, least: bool) -> Markup:

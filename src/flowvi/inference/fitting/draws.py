@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from flowvi.errors import ConfigError, DensityError
-from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.joint import Values
 
 if TYPE_CHECKING:
@@ -56,16 +55,13 @@ def draw(fit: Fit, n: int) -> Draws:
     Raises:
         ConfigError: n is no whole number of at least 1.
     """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise ConfigError(f"n = {n!r}: expected a whole number of draws of at least 1")
+    _check(n)
     with torch.no_grad():
         parts = [_draw(fit, min(_ROWS, n - start)) for start in range(0, n, _ROWS)]
     names = parts[0][0]
     values = [torch.cat([part[0][name] for part in parts]) for name in names]
     log_p = [part[2] for part in parts if part[2] is not None]
-    return Draws(
-        fit.joint._named(values), torch.cat([part[1] for part in parts]), torch.cat(log_p) if log_p else None
-    )
+    return Draws(fit.joint._named(values), torch.cat([part[1] for part in parts]), torch.cat(log_p) if log_p else None)
 
 
 def _draw(fit: Fit, n: int) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
@@ -84,19 +80,20 @@ def resample(fit: Fit, n: int) -> Values:
         DensityError: the fit has no log density, or it is NaN or +inf at a draw, or finite at none.
         ConfigError: n is no whole number of at least 1.
     """
-    _needed(fit)
-    pool = draw(fit, max(_POOL * n, _LEAST) if isinstance(n, int) and n >= 1 else n)
-    chosen = _chosen(pool.log_weights, n)
-    return fit.joint._named([value[chosen] for value in fit.joint._listed(pool.values).values()])
-
-
-def _needed(fit: Fit) -> Density:
+    _check(n)
     if fit.density is None:
         raise DensityError(
             "this fit was loaded from a file, which holds no log density: it samples and evaluates log_prob, but "
             "weights need the log density; call flowvi.fit again with it"
         )
-    return fit.density
+    pool = draw(fit, max(_POOL * n, _LEAST))
+    chosen = _chosen(pool.log_weights, n)
+    return fit.joint._named([value[chosen] for value in fit.joint._listed(pool.values).values()])
+
+
+def _check(n: Any) -> None:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ConfigError(f"n = {n!r}: expected a whole number of draws of at least 1")
 
 
 def _chosen(log_weights: Tensor, n: int) -> Tensor:

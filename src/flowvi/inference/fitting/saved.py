@@ -36,8 +36,13 @@ __all__ = ["KIND", "check_folder", "load_fit", "save"]
 KIND = "fit"
 _FORMAT = 1
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-_CLASSES: dict[str, Any] = {each.__name__: each for each in (Fit, Stage, Restart, Trace, Block, ELBO, Effort, Counts, Joint)}
+_MADE = Fit, Stage, Restart, Trace, Block, ELBO, Effort, Counts, Joint
+_CLASSES: dict[str, Any] = {each.__name__: each for each in _MADE}
 _LEFT_OUT = "density"  # the user's own function
+# what reading raises where a file holds something else than was written
+_NOT_OURS = (
+    SafetensorError, FlowviError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError,
+)  # fmt: skip
 
 
 def save(fit: Fit, path: str | os.PathLike[str]) -> None:
@@ -89,7 +94,7 @@ def load_fit(path: str | os.PathLike[str]) -> Fit:
         raise CheckpointError(f"{folder / _WEIGHTS} is damaged, or not of the same fit as {_CONFIG}: save it again")
     try:
         found = _decoded(config["fit"], load_tensors(weights))
-    except (SafetensorError, FlowviError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+    except _NOT_OURS as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{folder / _CONFIG} does not describe a fit of this version of flowvi: {why}") from error
     if not isinstance(found, Fit):

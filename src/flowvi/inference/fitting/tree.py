@@ -77,7 +77,8 @@ def _smoothed(log_weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Pareto-smoothed and normalised; as they are, normalised, where there are too few to smooth or not all finite."""
     if len(log_weights) >= 25 and np.isfinite(log_weights).all() and np.ptp(log_weights) > 0:
         log_weights = np.asarray(arviz().psislw(-log_weights)[0])  # it wants the log weights negated
-    return log_weights - np.logaddexp.reduce(log_weights)
+    normalised: npt.NDArray[np.float64] = log_weights - np.logaddexp.reduce(log_weights)
+    return normalised
 
 
 def _attributes(fit: Fit) -> dict[str, Any]:
