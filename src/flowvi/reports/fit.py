@@ -96,9 +96,9 @@ def _figures(made: Fitted) -> Table:
     k_hat = number(found["k_hat"]) if not math.isnan(found["k_hat"]) else "not known (pip install 'flowvi[fit]')"
     effective = f"{number(found['effective_samples'], 0)} of {number(found['evidence_draws'], 0)}"
     rows = [
-        ("ln Z, the evidence", f"{number(found['log_evidence'], 3)} ± {_error(found['log_evidence_se'])} nats",
+        ("ln Z, the evidence", f"{_with_error(found['log_evidence'], found['log_evidence_se'])} nats",
          "by importance sampling from the posterior"),
-        ("ELBO", f"{number(found['elbo'], 3)} ± {_error(found['elbo_se'])} nats",
+        ("ELBO", f"{_with_error(found['elbo'], found['elbo_se'])} nats",
          "below ln Z by the divergence of the posterior from the target"),
         ("k̂ of the weights", k_hat, f"weights can be trusted up to {found['k_hat_limit']:.2f}"),
         ("effective draws", effective, "as many independent draws of the target would weigh as much"),
@@ -106,11 +106,11 @@ def _figures(made: Fitted) -> Table:
     return Table(("", "", "what it says"), rows, left=3)
 
 
-def _error(value: float) -> str:
-    """To two digits that count."""
-    if not math.isfinite(value) or value <= 0:
-        return number(value, 3)
-    return number(value, min(6, max(2, 1 - math.floor(math.log10(value)))))
+def _with_error(value: float, error: float) -> str:
+    """Both to the second digit of the error, two to six decimals."""
+    small = 0 < error < math.inf
+    places = min(6, max(2, 1 - math.floor(math.log10(error)))) if small else 3
+    return f"{number(value, places)} ± {number(error, places)}"
 
 
 def _about_parameters(made: Fitted, weights: Column | None) -> str:
@@ -130,14 +130,14 @@ def _parameters(columns: Mapping[str, Column], weights: Column | None) -> Table:
     return Table(head, rows)
 
 
-def _short(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
+def _short(value: float, digits: int = 4) -> str:
+    return f"{value:#.{digits}g}".rstrip(".").replace("-", "−")
 
 
 def _marginals(columns: Mapping[str, Column], weights: Column | None) -> list[dict[str, Any]]:
     panels = []
     for i, (name, column) in enumerate(list(columns.items())[:_PANELS]):
-        words = f"{_short(float(column.mean()))} ± {_short(float(column.std()))}"
+        words = f"{_short(float(column.mean()), 3)} ± {_short(float(column.std()), 3)}"
         svg = _svg(draw_marginal(column, weights), f"marginal-{i}", f"the marginal of {name}", least=False)
         panels.append({"name": name, "words": words, "svg": svg})
     return panels
@@ -182,14 +182,13 @@ def _stages(made: Fitted) -> Table:
     rows = [
         (
             f"**{each.name}**" if each.name == made.fit.winner else each.name,
-            number(each.elbo, 4),
-            _error(each.elbo_se),
+            _with_error(each.elbo, each.elbo_se),
             number(each.trace.steps, 0),
             "yes" if each.converged else "no",
         )
         for each in made.fit.stages
     ]
-    return Table(("posterior", "ELBO, nats", "std. error", "steps", "converged"), rows)
+    return Table(("posterior", "ELBO, nats", "steps", "converged"), rows)
 
 
 def _remarks(made: Fitted) -> list[str]:
@@ -198,8 +197,9 @@ def _remarks(made: Fitted) -> list[str]:
                f"{duration(made.seconds)}."]  # fmt: skip
     if found.counts.not_finite:
         counts = found.counts
-        remarks.append(f"The log density was NaN at {counts.nan:,} of them, −inf at {counts.minus_inf:,}, "
-                       f"+inf at {counts.plus_inf:,}.")  # fmt: skip
+        kinds = {"NaN": counts.nan, "−inf": counts.minus_inf, "+inf": counts.plus_inf}
+        met = ", ".join(f"{kind} at {many:,}" for kind, many in kinds.items() if many)
+        remarks.append(f"The log density was {met} of them.")
     made_by = versions()
     remarks.append(f"flowvi {made_by['flowvi']}, torch {made_by['torch']}, Python {made_by['python']}. The same "
                    "command gives the same draws on the same versions and machine.")  # fmt: skip

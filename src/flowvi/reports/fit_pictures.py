@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from flowvi.reports.style import BLUE, DPI, GREY, INK, LABEL, SKY, SMALL, VERMILION, quiet
+from flowvi.reports.style import BLUE, DPI, GREY, INK, LABEL, SKY, SMALL, TITLE, VERMILION, quiet
 
 __all__ = ["draw_marginal", "draw_pairs", "draw_tail"]
 
@@ -24,8 +25,8 @@ _DOTS = 250
 
 def draw_marginal(column: Column, weights: Column | None) -> Figure:
     """The density of draws (n,), and that of the same draws by weights (n,) that sum to one."""
-    figure = Figure((2.2, 1.15), dpi=DPI)
-    axes = figure.add_axes((0.03, 0.22, 0.94, 0.75))
+    figure = Figure((2.0, 1.1), dpi=DPI)
+    axes = figure.add_axes((0.03, 0.23, 0.94, 0.74))
     low, high = np.quantile(column, _SHOWN)
     edges = np.linspace(low, high, _BINS + 1)
     axes.stairs(_smooth(np.histogram(column, edges)[0] / len(column)), edges, fill=True, color=SKY, alpha=0.75)
@@ -38,8 +39,8 @@ def draw_marginal(column: Column, weights: Column | None) -> Figure:
     axes.grid(False)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.tick_params(axis="x", labelsize=LABEL)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.tick_params(axis="x", labelsize=TITLE)
     return figure
 
 
@@ -69,7 +70,7 @@ def _pair(axes: Axes, x: Column, y: Column) -> None:
     limits = [tuple(np.quantile(column, _SHOWN)) for column in (x, y)]
     (left, right), (low, high) = limits
     counts, x_edges, y_edges = np.histogram2d(x, y, _CELLS, range=limits)
-    density = _smooth(_smooth(counts.T, 1.6).T, 1.6)
+    density = _smooth(_smooth(counts.T, 2.0).T, 2.0)
     levels = [level for level in _levels(density) if level > 0]
     centres = [(edges[1:] + edges[:-1]) / 2 for edges in (x_edges, y_edges)]
     axes.scatter(x[:_DOTS], y[:_DOTS], s=1.2, color=GREY, alpha=0.5, linewidths=0)
@@ -98,20 +99,19 @@ def draw_tail(weights: Column, limit: float) -> Figure:
     """
     ratio = np.sort(weights[weights > 0])[::-1] * len(weights)
     larger = np.arange(1, len(ratio) + 1) / len(weights)
-    figure = Figure((5.0, 2.5), dpi=DPI)
-    axes = figure.add_axes((0.11, 0.17, 0.87, 0.79))
+    figure = Figure((3.6, 2.2), dpi=DPI)
+    axes = figure.add_axes((0.15, 0.19, 0.83, 0.78))
     axes.plot(ratio, larger, color=BLUE, linewidth=1.4)
     axes.plot(ratio[:5], larger[:5], linestyle="none", marker="o", markersize=2.5, color=BLUE)
     start = max(0, len(ratio) // 5 - 1)
-    reach = larger[[0, start]]
-    axes.plot(ratio[start] * (reach / larger[start]) ** -limit, reach, color=GREY, linewidth=0.9, linestyle="--")
-    axes.text(
-        ratio[start] * (reach[0] / larger[start]) ** -limit, reach[0], f" k = {limit:.2f}", size=LABEL, color=INK,
-        ha="right", va="top",
-    )  # fmt: skip
+    reach = np.array([larger[start], math.sqrt(larger[0] * larger[start]), larger[0]])
+    heavy = ratio[start] * (reach / larger[start]) ** -limit
+    axes.plot(heavy, reach, color=GREY, linewidth=0.9, linestyle="--")
+    axes.text(heavy[1] * 1.15, reach[1], f"k = {limit:.2f}", size=LABEL, color=INK, ha="left", va="bottom")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(left=max(ratio[-1], 1e-3))
+    axes.set_xlim(left=ratio[len(ratio) // 2])
+    axes.set_ylim(top=1)
     axes.set_xlabel("weight, in units of the mean weight", size=LABEL, color=INK)
     axes.set_ylabel("share of larger weights", size=LABEL, color=INK)
     quiet(axes)
