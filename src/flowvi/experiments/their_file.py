@@ -81,9 +81,8 @@ def blamed(file: Path, what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         folder = file.parent.resolve()
-        frames = [
-            each for each in traceback.extract_tb(error.__traceback__) if Path(each.filename).resolve().parent == folder
-        ]
+        every = traceback.extract_tb(error.__traceback__)  # <frozen importlib> is no file
+        frames = [each for each in every if each.filename[:1] != "<" and Path(each.filename).resolve().parent == folder]
         if not frames and not isinstance(error, SyntaxError):
             raise  # ours
         shown = "".join([*traceback.format_list(frames), *traceback.format_exception_only(error)])

@@ -60,7 +60,7 @@ def check_name(name: object) -> None:
     if name not in SPELLINGS:
         near = difflib.get_close_matches(str(name), SPELLINGS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"unknown support {name!r}: {hint}there are {', '.join(SPELLINGS)}")
+        raise ConfigError(f"unknown support {name!r}: {hint}The supports are {', '.join(SPELLINGS)}")
 
 
 def support(name: str, arguments: Sequence[float]) -> Support:
