@@ -201,8 +201,10 @@ def marginal(column: npt.NDArray[np.float64]) -> dict[str, float]:
     """
     import numpy as np
 
-    low, middle, high = np.quantile(column, [0.05, 0.5, 0.95]).tolist()
-    return {"mean": float(column.mean()), "sd": float(column.std()), "q5": low, "median": middle, "q95": high}
+    with np.errstate(invalid="ignore"):  # infinite draws have no spread
+        low, middle, high = np.quantile(column, [0.05, 0.5, 0.95]).tolist()
+        mean, sd = float(column.mean()), float(column.std())
+    return {"mean": mean, "sd": sd, "q5": low, "median": middle, "q95": high}
 
 
 def _plain(value: Any) -> Any:
