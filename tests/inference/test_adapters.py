@@ -91,7 +91,7 @@ def test_what_the_function_raises_is_its_own() -> None:
     def function(x: Any) -> Any:
         raise ZeroDivisionError("theirs")
 
-    with pytest.raises(ZeroDivisionError, match="^theirs$"):
+    with pytest.raises(ZeroDivisionError, match=r"^theirs$"):
         from_value_and_grad(function)(torch.zeros(4, 2))
 
 

@@ -193,7 +193,7 @@ def test_damage(found: Fit, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is damaged, or not of the same fit"):
         flowvi.load(tmp_path / "a")
     weights.unlink()
-    with pytest.raises(CheckpointError, match="cannot read .*safetensors: No such file"):
+    with pytest.raises(CheckpointError, match=r"cannot read .*safetensors: No such file"):
         flowvi.load(tmp_path / "a")
     weights.write_bytes(whole)
     for old, new in [('"planar"', '"plnar"'), ('"$Stage"', '"$Popen"'), ('"winner"', '"winer"'), ('"real"', '"eval"')]:
