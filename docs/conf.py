@@ -43,7 +43,7 @@ add_module_names = False
 nitpicky = True
 nitpick_ignore_regex = [
     # Other projects': their inventories would have to be fetched.
-    (r"py:.*", r"(torch|numpy|np|pydantic|collections|pathlib|os|typing)\..*"),
+    (r"py:.*", r"(torch|numpy|np|pydantic|collections|pathlib|os|typing|xarray)\..*"),
     # torch's and Python's by the name that an annotation uses, where only a type checker imports it.
     (r"py:class", r"(Tensor|Size|Any|Callable|nn\.Module|Path)"),
 ]

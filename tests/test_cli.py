@@ -27,7 +27,7 @@ from flowvi.reports.columns import Picture, Section
 from flowvi.reports.reproductions import REPRODUCTIONS, load
 
 PRESET = "dlgm.nf10.mnist"
-COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure", "export", "reproduce", "report")
+COMMANDS = ("train", "test", "sweep", "configs", "collect", "figure", "export", "reproduce", "report", "fit")
 
 Stub = Callable[..., None]
 

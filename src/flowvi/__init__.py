@@ -7,7 +7,8 @@
 
     posterior = flowvi.fit(log_density, 2)
 
-`flowvi.flows` holds the flows, `flowvi.supports` the constrained supports, `flowvi.evidence` the estimates of
+`flowvi.flows` holds the flows, `flowvi.supports` the constrained supports, `flowvi.adapters` what
+takes in the log densities of NumPy, Stan, JAX and Pyro, `flowvi.evidence` the estimates of
 ln p(x), `flowvi.targets` densities with known answers, `flowvi.errors` what is raised on purpose. Every name here is
 imported upon its first use (PEP 562), so that `import flowvi`, the command's help and a config error never wait for
 torch.
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from flowvi.experiments.load import load
     from flowvi.experiments.sweep import sweep
     from flowvi.experiments.train import train
-    from flowvi.inference import evidence, supports, targets
+    from flowvi.inference import adapters, evidence, supports, targets
     from flowvi.inference.fitting.entry import fit
     from flowvi.reports.export import export
 
 __all__ = [
     "__version__",
+    "adapters",
     "errors",
     "evidence",
     "export",
@@ -56,6 +58,7 @@ _HOMES = {
     "train": "flowvi.experiments.train",
 }
 _MODULES = {
+    "adapters": "flowvi.adapters",
     "errors": "flowvi.errors",
     "evidence": "flowvi.evidence",
     "flows": "flowvi.flows",

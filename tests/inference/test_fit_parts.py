@@ -123,6 +123,12 @@ def test_a_flow_with_another_base(make: Any) -> None:
     torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-6)
 
 
+def test_so_far_out_that_numbers_end() -> None:
+    q = Located(Planar(2, length=2), torch.zeros(2), 1e-20 * torch.eye(2))()
+    far = torch.tensor([[1e25, 0.0], [1e-21, 0.0], [math.nan, 0.0]])
+    assert q.log_prob(far)[0] == -math.inf and q.log_prob(far)[1].isfinite() and q.log_prob(far)[2].isnan()
+
+
 def test_tails_are_found_where_there_are_any() -> None:
     torch.manual_seed(0)
     degrees, factor = tails(named("student_10"), torch.ones(10), 1.5 * torch.eye(10), 5_000)
@@ -235,12 +241,17 @@ def test_the_verdict_of_a_sound_fit() -> None:
     assert "0.02" in verdict.reasons[0] and "64 optimisations" in verdict.reasons[0]
 
 
+def test_a_thin_tail_that_does_not_matter_is_said() -> None:
+    verdict = judge(replace(SOUND, weighed=replace(SOUND.weighed, k_hat=0.9, lacking=0.003)))
+    assert verdict.label == "trust" and "0.3 % of the mass is too thin (k̂ 0.90)" in verdict.reasons[1]
+
+
 @pytest.mark.parametrize(
     ("change", "label", "words"),
     [
-        ({"weighed": {"k_hat": 0.8}}, 1, "too heavy a tail"),
-        ({"weighed": {"k_hat": 1.2}}, 2, "too heavy a tail"),
-        ({"weighed": {"k_hat": math.nan}}, 2, "too heavy a tail"),
+        ({"weighed": {"k_hat": 0.8, "lacking": 0.01}}, 1, "too heavy a tail"),
+        ({"weighed": {"k_hat": 1.2, "distance": 0.06}}, 2, "too heavy a tail"),
+        ({"weighed": {"k_hat": math.nan, "lacking": math.nan}}, 2, "too heavy a tail"),
         ({"weighed": {"effective": 0.001}}, 1, "are effective"),
         ({"weighed": {"distance": 0.2}}, 1, "off by 0.20"),
         ({"weighed": {"distance": 0.6}}, 2, "off by 0.60"),
@@ -254,7 +265,7 @@ def test_the_verdict_of_a_sound_fit() -> None:
         ({"chains": Chains(distance=0.05, chance=0.5, gained=0.1, acceptance=0.8)}, 1, "10 % of these chains"),
         ({"annealed": 1.5}, 1, "disagree"),
         ({"annealed": math.nan}, 1, "disagree"),
-        ({"far": 0.0}, 2, "far out"),
+        ({"far": 0.0}, 2, "integral"),
         ({"interrupted": True}, 1, "interrupted"),
         ({"apart": 1.0}, 1, "different starts"),
     ],
@@ -269,4 +280,4 @@ def test_each_reason_not_to_trust(change: dict[str, Any], label: int, words: str
 
 def test_the_worst_reason_comes_first() -> None:
     verdict = judge(replace(SOUND, far=0.0, interrupted=True, apart=1.0))
-    assert verdict.label == "do not trust" and "far out" in verdict.reasons[0] and len(verdict.reasons) == 3
+    assert verdict.label == "do not trust" and "integral" in verdict.reasons[0] and len(verdict.reasons) == 3

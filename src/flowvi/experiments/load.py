@@ -1,11 +1,14 @@
-"""Load a trained model."""
+"""Load a trained model, or a fit."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -14,22 +17,29 @@ from flowvi.errors import CheckpointError
 from flowvi.experiments.assembly import assemble
 from flowvi.experiments.checkpoints import fill, read_weights
 from flowvi.experiments.run import Run, as_run
+from flowvi.inference.fitting.saved import KIND, load_fit
 from flowvi.models import DLGM
 
 __all__ = ["load"]
 
 
-def load(run: Run | str | os.PathLike[str]) -> DLGM:
-    """The trained model of a run, or of any folder with its `model.safetensors` and `config.json`.
+@overload
+def load(run: Run) -> DLGM: ...
+@overload
+def load(run: str | os.PathLike[str]) -> Any: ...
+def load(run: Run | str | os.PathLike[str]) -> Any:
+    """The trained model of a run, or of any folder with its `model.safetensors` and `config.json`; or a saved fit.
 
     No code that the folder brings is run: weights are read as numbers, and a network of one's own that the
     config names is imported from where Python finds it, but never from within the folder.
 
     Returns:
-        The model on the CPU, in evaluation mode: `model.posterior(x)`, `model.sample(n)`, `model.log_joint(x, z)`.
+        The model on the CPU, in evaluation mode: `model.posterior(x)`, `model.sample(n)`, `model.log_joint(x, z)`. Of
+        a folder that `Fit.save` wrote, the fit: it samples, evaluates log_prob and prints as it did; without its log
+        density, which no file holds, `resample` is refused, and `to_arviz` has no weights.
 
     Raises:
-        RunError: there is no run in that folder.
+        RunError: there is no run in that folder, and no fit.
         CheckpointError: its weights are missing, damaged, or of another model; its config is that of another
             version; or it names a network that lies in the folder itself.
         ConfigError: a network of one's own that cannot be imported or made.
@@ -37,7 +47,19 @@ def load(run: Run | str | os.PathLike[str]) -> DLGM:
     Example:
         >>> model = load("runs/dlgm.nf10.mnist/0")  # doctest: +SKIP
     """
-    run = as_run(run)
+    if not isinstance(run, Run) and _holds_fit(Path(run)):
+        _refuse_modules(Path(run), ["zuko"])
+        return load_fit(run)
+    return _load_model(as_run(run))
+
+
+def _holds_fit(folder: Path) -> bool:
+    with suppress(OSError, ValueError, RecursionError, AttributeError):
+        return bool(json.loads((folder / "config.json").read_bytes()).get("kind") == KIND)
+    return False
+
+
+def _load_model(run: Run) -> DLGM:
     if not run.weights.exists():
         raise CheckpointError(f"no weights at {run.weights}: {_why_absent(run)}")
     state = read_weights(run.weights)
@@ -79,17 +101,20 @@ def _check_types(model: DLGM, state: dict[str, Tensor], source: Path) -> None:
 
 def _refuse_its_own_code(run: Run) -> None:
     """Python may look for modules in the present folder, which may be the very one that is loaded."""
-    folder = run.folder.resolve()
     model = run.config.model
     modules = [path.partition(":")[0] for path in (model.encoder, model.decoder) if path]
     modules += ["zuko"] if "zuko" in run.config.flow.kind else []
+    _refuse_modules(run.folder, modules)
+
+
+def _refuse_modules(folder: Path, modules: list[str]) -> None:
     for module in modules:
         if module in sys.modules:
             continue
-        inside = [place for place in _places(module) if place.resolve().is_relative_to(folder)]
+        inside = [place for place in _places(module) if place.resolve().is_relative_to(folder.resolve())]
         if inside:
             raise CheckpointError(
-                f"{run.folder / 'config.json'} needs the module {module!r}, which the folder itself brings "
+                f"{folder / 'config.json'} needs the module {module!r}, which the folder itself brings "
                 f"({inside[0]}): flowvi does not run it. Where you trust it, import it before you load the model"
             )
 

@@ -65,6 +65,7 @@ def build(kind: str, features: int, context: int = 0, length: int = 0, **options
     constructor = getattr(import_module(module), name)
     settings = {**entry.arguments, **check_options(kind, options)}
     flow: Flow = constructor(features=features, context=context, length=length, **settings)
+    flow.built = {"kind": kind, "features": features, "context": context, "length": length, **options}
     return flow
 
 

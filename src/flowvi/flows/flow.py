@@ -90,6 +90,9 @@ class Flow(nn.Module):
         FlowDistribution(batch_shape: (2,), event_shape: (3,))
     """
 
+    built: dict[str, Any] | None = None
+    """What `flowvi.flows.build` was called with, so that it can be made again; None where a constructor was."""
+
     def __init__(self, features: int, context: int = 0, links: Iterable[Link] = ()) -> None:
         super().__init__()
         self.features = check_size("features", features, 1)

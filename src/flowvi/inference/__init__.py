@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowvi.inference import evidence, supports, targets
+    from flowvi.inference import adapters, evidence, supports, targets
     from flowvi.inference.evidence import Evidence, importance_sampling
     from flowvi.inference.fitting import Fit, fit
     from flowvi.inference.objective import FreeEnergy, annealing_weight, free_energy
@@ -20,6 +20,7 @@ __all__ = [
     "Fit",
     "FreeEnergy",
     "RMSprop",
+    "adapters",
     "annealing_weight",
     "evidence",
     "fit",
@@ -44,6 +45,6 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("evidence", "supports", "targets"):
+    if name in ("adapters", "evidence", "supports", "targets"):
         return import_module(f"flowvi.inference.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ from flowvi.errors import RunError
 from flowvi.experiments.run import atomic_write
 from flowvi.reports.columns import Chapter, Part, Picture, Section, Table
 
-__all__ = ["inline", "write_html"]
+__all__ = ["inline", "rendered", "table_html", "write_html"]
 
 # the figures' own colours, and what they become: these follow the reader's choice of light or dark
 _COLOURS = {"#1c1c1c": "--ink", "#000000": "--ink", "#6e6e6e": "--grey", "#dddddd": "--rule", "#ffffff": "--paper"}
@@ -28,13 +28,21 @@ def write_html(chapters: Sequence[Chapter], out: Path, *, pictures: Path) -> Pat
     Raises:
         RunError: a picture cannot be read, or the page not be written.
     """
-    template = (files("flowvi.reports") / "page.html.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made = [_chapter(chapter, pictures) for chapter in chapters]
-    text = environment.from_string(template).render(chapters=made)
+    text = rendered("page.html.jinja", chapters=[_chapter(chapter, pictures) for chapter in chapters])
     with atomic_write(out) as file:
         file.write(text.encode())
     return out
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this room, with these values; what is not `Markup` is escaped."""
+
+    def source(name: str) -> str:
+        return (files("flowvi.reports") / name).read_text(encoding="utf-8")
+
+    loader = jinja2.FunctionLoader(source)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template(template).render(**values)
 
 
 def _chapter(chapter: Chapter, pictures: Path) -> dict[str, Any]:
@@ -50,7 +58,7 @@ def _parts(section: Section, pictures: Path) -> list[Markup]:
 
 def _part(part: Part, pictures: Path) -> Markup:
     if isinstance(part, Table):
-        return _table(part)
+        return table_html(part)
     if isinstance(part, Picture):
         return _picture(part, pictures)
     if isinstance(part, tuple):
@@ -59,7 +67,9 @@ def _part(part: Part, pictures: Path) -> Markup:
     return Markup(f"<p>{_words(part)}</p>")
 
 
-def _table(table: Table) -> Markup:
+def table_html(table: Table) -> Markup:
+    """A table in a box of its own, where it may be scrolled."""
+
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = ["" if place < table.left else ' class="figure"' for place in range(len(cells))]
         end = tag.partition(" ")[0]
@@ -79,11 +89,11 @@ def _picture(picture: Picture, folder: Path) -> Markup:
         svg = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
-    words = _words(picture.words)
+    caption = _words(picture.words)
     return Markup(
         f'<figure><div class="wide" tabindex="0" role="region" aria-label="a figure, which may be scrolled">'
         f"{inline(svg, picture.name, picture.words)}</div>"
-        f"<figcaption>{words}.</figcaption></figure>"
+        f"<figcaption>{caption}.</figcaption></figure>"
     )
 
 

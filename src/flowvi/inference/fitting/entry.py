@@ -100,4 +100,5 @@ def _result(search: Search, joint: Joint) -> Fit:
         joint=joint,
         effort=search.effort,
         counts=search.density.counts,
+        density=search.density,
     )

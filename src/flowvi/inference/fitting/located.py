@@ -103,9 +103,12 @@ class LocatedDistribution(Distribution):
         return self.loc + x @ self.scale_tril.mT, log_q - self.log_det, slope
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """ln q(value), (S…,), in nats, at any points (S…, D)."""
+        """ln q(value), (S…,), in nats, at any points (S…, D): −inf so far out that L⁻¹(z − m) is no finite number."""
+        x = self._back(value)
+        inside = x.isfinite().all(-1)
         log_p: Callable[[Tensor], Tensor] = self.base.log_prob
-        return log_p(self._back(value)) - self.log_det
+        log_q = log_p(torch.where(inside[..., None], x, 0.0)) - self.log_det
+        return torch.where(inside, log_q, torch.where(value.isnan().any(-1), torch.nan, -torch.inf))
 
     def _back(self, value: Tensor) -> Tensor:
         flat = (value - self.loc).reshape(-1, value.shape[-1])

@@ -200,18 +200,31 @@ def far_mass(density: Density, q: Any) -> float:
     """How much of the mass may lie far out along rays, in nats beside what is near: above 0 the integral may diverge.
 
     Along a ray from q's mean, at r standard deviations, f·r^D is the mass of a shell as thick as it is far. What is
-    given is the largest at r = 30 … 30,000 less the largest within 30, over random rays, axes and q's longest one.
+    given is the largest at r = 30 … 30,000 less the largest within 30, over random rays, q's axes and each coordinate;
+    where a parameter's numbers end before, the last shell before that counts as far.
     """
     z, _ = q.rsample_and_log_prob((4000,))
     mean, dim = z.mean(0), z.shape[1]
     values, vectors = torch.linalg.eigh(z.T.cov().reshape(dim, dim).double())
     root = (vectors * values.clamp(min=1e-30).sqrt()).to(z.dtype)
     random = torch.randn(_DIRECTIONS, dim, dtype=z.dtype, device=z.device)
-    axes = torch.eye(dim, dtype=z.dtype, device=z.device)[-_DIRECTIONS:]
-    rays = torch.cat([random / random.norm(dim=-1, keepdim=True), axes, -axes]) @ root.mT
+    random = random / random.norm(dim=-1, keepdim=True) @ root.mT
+    # the longest axes of q, and coordinates alone: a ridge goes along one of these if along anything
+    axes = torch.cat([root.mT.flip(0)[:_DIRECTIONS], torch.diag(z.std(0))[:_DIRECTIONS]])
+    rays = torch.cat([random, axes, -axes])
     r = torch.logspace(-1, math.log10(_FARTHEST), 60, dtype=z.dtype, device=z.device)
-    shells = density((mean + r[:, None, None] * rays).reshape(-1, dim)).reshape(len(r), -1) + dim * r.log()[:, None]
+    points = (mean + r[:, None, None] * rays).reshape(-1, dim)
+    shells = density(points).reshape(len(r), -1) + dim * r.log()[:, None]
     shells = torch.where(shells.isfinite(), shells, -math.inf)
-    near, far = shells[r < _NEAR].amax(0), shells[r >= _NEAR].amax(0)
+    told = _told_apart(density, points).reshape(shells.shape).cumprod(0).bool()
+    last = (told.sum(0) - 1).clamp(min=0)  # of a ray, before its numbers end
+    ends = shells.gather(0, last[None])[0].masked_fill(told.all(0), -math.inf)
+    near, far = shells[r < _NEAR].amax(0), torch.maximum(shells[r >= _NEAR].amax(0), ends)
     gain = (far - near.max()).max().item()
     return gain if math.isfinite(gain) else -math.inf
+
+
+def _told_apart(density: Density, z: Tensor) -> Tensor:
+    """Whether a point (n, D) is found again from its values, or these have come to the end of their numbers."""
+    again, _ = density.joint.unconstrain(density.joint.constrain(z)[0])
+    return ((again - z).abs() < 0.1 * (1 + z.abs())).all(-1)

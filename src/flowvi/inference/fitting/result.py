@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from flowvi.inference.fitting.density import Counts
+from flowvi.inference.fitting.density import Counts, Density
 from flowvi.inference.fitting.effort import Effort
 from flowvi.inference.fitting.elbo import ELBO
 from flowvi.inference.fitting.joint import Joint, JointDistribution
@@ -18,6 +19,9 @@ from flowvi.inference.fitting.located import Located
 from flowvi.inference.fitting.optimise import Trace
 from flowvi.inference.fitting.probes import Measured
 from flowvi.inference.fitting.verdict import Verdict
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["QUANTILES", "Fit", "Restart", "Stage"]
 
@@ -102,6 +106,8 @@ class Fit:
     effort: Effort
     counts: Counts
     """Points of the log density, and how many of them were NaN or infinite."""
+    density: Density | None = None
+    """The log density; None after `flowvi.load`."""
 
     @property
     def stage(self) -> Stage:
@@ -158,6 +164,42 @@ class Fit:
     def sample(self, n: int) -> Any:
         """n draws, (n, D) or by name (n, *shape), from torch's global generator."""
         return self.posterior.sample((n,))
+
+    def resample(self, n: int) -> Any:
+        """n draws nearer to the target, (n, D) or by name (n, *shape), from torch's global generator.
+
+        10 n draws (10,000 at least) of the posterior with heavier tails are weighted, and n of them drawn with
+        replacement (Rubin 1988). It means nothing where k̂ is above its limit (`flowvi.evidence.k_hat_limit`): a few
+        draws then carry the weight and come again and again. And it finds no mass where no draw reaches.
+
+        Raises:
+            DensityError: the fit was loaded and has no log density, or that is not finite where it must be.
+            ConfigError: n is no whole number of at least 1.
+        """
+        from flowvi.inference.fitting.draws import resample
+
+        return resample(self, n)
+
+    def to_arviz(self, draws: int = 4000) -> xarray.DataTree:
+        """Fresh draws as an `xarray.DataTree`, as ArviZ takes it (extra `fit`): see `flowvi.inference.fitting.tree`.
+
+        Raises:
+            ConfigError: xarray is missing, or draws is no whole number of at least 1.
+        """
+        from flowvi.inference.fitting.tree import data_tree
+
+        return data_tree(self, draws)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fit to a folder, from where `flowvi.load` gives it back, without its log density.
+
+        Raises:
+            ConfigError: the flow is a module of your own, which no file can make again.
+            RunError: the folder holds something else, or cannot be written.
+        """
+        from flowvi.inference.fitting.saved import save
+
+        save(self, path)
 
     def __str__(self) -> str:
         from flowvi.inference.fitting.table import table

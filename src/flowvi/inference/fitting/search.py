@@ -137,14 +137,17 @@ class Search:
         self.starts = torch.cat([broad, near])
         both = [*find_modes(self.density, broad, _MODES), *find_modes(self.density, near, _MODES, found.scale)]
         self.modes = merged(both)[:_MODES]
-        if len(likely(self.modes)) > 1:
-            mixture = adapt(self.density, self.modes, _ROUNDS, self.effort.draws // 4)
-            mean, covariance = mixture.moments()
-            scale = torch.linalg.cholesky(covariance)
-            module = Located(mixture.seen(mean, scale), mean, scale).requires_grad_(False)
-            value = elbo(module(), self.density, self.effort.draws)
-            trace, seconds = Trace(converged=True), time.process_time() - started
-            self.stages.append(Stage(name="mixture", module=module, trace=trace, found=value, seconds=seconds))
+        if len(likely(self.modes)) < 2:
+            return
+        mixture = adapt(self.density, self.modes, _ROUNDS, self.effort.draws // 4)
+        mean, covariance = mixture.moments()
+        scale, failed = torch.linalg.cholesky_ex(covariance)
+        if failed or not scale.isfinite().all():  # of a density without an end
+            return
+        module = Located(mixture.seen(mean, scale), mean, scale).requires_grad_(False)
+        value = elbo(module(), self.density, self.effort.draws)
+        trace, seconds = Trace(converged=True), time.process_time() - started
+        self.stages.append(Stage(name="mixture", module=module, trace=trace, found=value, seconds=seconds))
 
     def _flows(self) -> None:
         """Each kind, from the best posterior so far; all after the first from the tempered density."""

@@ -24,8 +24,10 @@ SHIFT = 1e-3, 0.15
 """The chance, below which chains that start at draws have left them; and how far is too far."""
 APART = 3.0, 0.05
 """ln Z by two estimates: apart by so many standard errors and so many nats."""
-FAR = -5.0
+FAR = -3.0
 """Nats: mass far out beside the mass near; above it the integral may not be finite."""
+TAIL = 0.005, 0.05
+"""Lacking mass and total variation up to which a k̂ above its limit is about a tail too thin to matter for the draws."""
 K_HAT_HOPELESS = 1.0
 """Weights of so heavy a tail have no mean."""
 EFFECTIVE = 0.02
@@ -75,18 +77,24 @@ def judge(measured: Measured) -> Verdict:
     if math.isfinite(measured.weighed.log_evidence):
         found += _beyond(measured)
     if not found:
-        return Verdict("trust", [_assurance(measured)], [])
+        return Verdict("trust", _assurance(measured), [])
     found.sort(key=lambda finding: -finding.severity)
     advice = list(dict.fromkeys(finding.advice for finding in found))
     return Verdict(LABELS[found[0].severity], [finding.reason for finding in found], advice)
 
 
-def _assurance(measured: Measured) -> str:
+def _assurance(measured: Measured) -> list[str]:
     weighed = measured.weighed
-    return (
+    reasons = [
         f"No probability is off by more than {max(weighed.distance, 0.001):.1g} as far as {measured.draws:,} weighted "
         f"draws can tell; chains, annealing and {measured.starts} optimisations found no mass beyond them."
-    )
+    ]
+    if not weighed.k_hat <= k_hat_limit(measured.draws):
+        reasons.append(
+            f"A tail with about {_percent(weighed.lacking)} of the mass is too thin (k̂ {weighed.k_hat:.2f}): the error "
+            "of ln Z is widened by it."
+        )
+    return reasons
 
 
 def _weights(measured: Measured) -> Iterator[_Finding]:
@@ -96,15 +104,15 @@ def _weights(measured: Measured) -> Iterator[_Finding]:
         yield _Finding(2, f"ln Z is {weighed.log_evidence}: the density is nowhere finite among the draws.", _PROPER)
         return
     if weighed.undefined:
-        share = f"{100 * weighed.undefined:.2g} %"
+        share = _percent(weighed.undefined)
         reason = f"The density is NaN at {share} of the draws, so that ln Z is not known; it was taken for 0 there."
         yield _Finding(1, reason, "Return -inf where the parameters are not allowed, and a number elsewhere.")
-    if not k_hat <= limit:
+    if not k_hat <= limit and not (weighed.lacking <= TAIL[0] and weighed.distance <= TAIL[1]):
         severity = 2 if not k_hat < K_HAT_HOPELESS else 1
         reason = f"The importance weights have too heavy a tail (k̂ {k_hat:.2f}, at most {limit:.2f} wanted): "
         yield _Finding(severity, reason + "the posterior misses mass, and ln Z is not to be relied on.", _HEAVIER)
     if weighed.effective < EFFECTIVE:
-        share = f"{100 * weighed.effective:.1g} %"
+        share = _percent(weighed.effective)
         yield _Finding(1, f"Only {share} of the weighted draws are effective.", _RICHER)
     if weighed.distance > DISTANCE[0]:
         severity = 2 if weighed.distance > DISTANCE[1] else 1
@@ -113,7 +121,7 @@ def _weights(measured: Measured) -> Iterator[_Finding]:
         )
     if weighed.lacking > LACKING[0]:
         severity = 2 if weighed.lacking > LACKING[1] else 1
-        share = f"{100 * weighed.lacking:.1g} %"
+        share = _percent(weighed.lacking)
         yield _Finding(severity, f"{share} of the mass lies where the posterior has less than a tenth of it.", _HEAVIER)
 
 
@@ -121,16 +129,16 @@ def _beyond(measured: Measured) -> Iterator[_Finding]:
     weighed, chains = measured.weighed, measured.chains
     missed = [each for each in measured.missed if each.share > MODES]
     if missed:
-        mass = 100 * sum(each.share for each in missed)
-        mass = 100 * mass / (100 + mass)  # of what was found and what was missed
+        mass = sum(each.share for each in missed)
+        mass = mass / (1 + mass)  # of what was found and what was missed
         count = "a mode" if len(missed) == 1 else f"{len(missed)} modes"
-        yield _Finding(2, f"The posterior misses {count} with about {mass:.2g} % of the mass.", _RICHER)
+        yield _Finding(2, f"The posterior misses {count} with about {_percent(mass)} of the mass.", _RICHER)
     if chains.chance < SHIFT[0]:
         severity = 2 if chains.distance > SHIFT[1] else 1
         reason = f"Markov chains that start at its draws leave them (Kolmogorov–Smirnov distance {chains.distance:.2f}"
         yield _Finding(severity, f"{reason}, chance {chains.chance:.0e}).", _SAMPLE)
     if chains.gained > LACKING[0] + weighed.lacking:
-        share = f"{100 * chains.gained:.2g} %"
+        share = _percent(chains.gained)
         yield _Finding(
             1, f"{share} of these chains end where the posterior has less than a tenth of the mass.", _SAMPLE
         )
@@ -140,7 +148,8 @@ def _beyond(measured: Measured) -> Iterator[_Finding]:
         both = f"{weighed.log_evidence:.3f} by the weights, {measured.annealed:.3f} by annealing"
         yield _Finding(1, f"Two estimates of ln Z disagree: {both}.", _SAMPLE)
     if measured.far > FAR:
-        yield _Finding(2, f"The density far out along a ray has e^{measured.far:.1f} of the mass near by.", _PROPER)
+        reason = f"Far out along a ray, or where numbers end, lies e^{measured.far:.1f} of the mass near by: "
+        yield _Finding(2, reason + "the integral of the density may be infinite.", _PROPER)
 
 
 def _search(measured: Measured) -> Iterator[_Finding]:
@@ -149,3 +158,7 @@ def _search(measured: Measured) -> Iterator[_Finding]:
     if measured.apart > AGREEMENT:
         reason = f"Two fits from different starts disagree by {measured.apart:.1f} standard deviations of a parameter"
         yield _Finding(1, f"{reason}, with as high an ELBO.", _SAMPLE)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1g} %"

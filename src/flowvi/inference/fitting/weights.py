@@ -10,13 +10,13 @@ import torch
 from torch import Size, Tensor, nn
 
 from flowvi.flows.flow import Flow
-from flowvi.inference.evidence import of_log_weights, pareto_k_hat
+from flowvi.inference.evidence import k_hat_limit, of_log_weights, pareto_k_hat
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.located import Located
 from flowvi.inference.fitting.mixture import Mixture, MixtureDistribution
 from flowvi.inference.fitting.rebased import Rebased
 
-__all__ = ["Draws", "Weighed", "defensive_draws", "weigh"]
+__all__ = ["Pool", "Weighed", "defensive_draws", "weigh"]
 
 _SHARE = 0.15  # of the draws that come from the heavier tails
 _DEGREES = 4.0  # of these
@@ -25,7 +25,7 @@ _ROWS = 10_000
 
 
 @dataclass(frozen=True)
-class Draws:
+class Pool:
     """Points (n, D) and three log densities there, (n,): the target's, the posterior's, and their own."""
 
     z: Tensor
@@ -46,6 +46,7 @@ class Weighed:
     log_evidence: float
     """Where the density is NaN it counts as 0."""
     log_evidence_se: float
+    """By the delta method; where k̂ is above its limit, with the mass that lacks as a further error."""
     undefined: float
     """The share of draws at which the density is NaN."""
     effective: float
@@ -87,32 +88,34 @@ def weigh(module: Located, density: Density, draws: int) -> Weighed:
         z, log_density = module().rsample_and_log_prob((min(_ROWS, draws - at),))
         value = density(z)
         own_weights.append(torch.where(value.isfinite(), value.double() - log_density.double(), -math.inf))
+    k_hat, error = pareto_k_hat(log_w).item(), found.log_evidence_se.item()
+    lacking = torch.where(log_w - log_z > log_q + _LACKING, share, 0.0).mean().item()
     return Weighed(
         log_evidence=log_z.item(),
-        log_evidence_se=found.log_evidence_se.item(),
+        log_evidence_se=error if k_hat <= k_hat_limit(draws) else math.hypot(error, lacking),
         undefined=torch.cat([part.log_f for part in parts]).isnan().double().mean().item(),
         effective=found.effective_samples.item() / draws,
         k_hat_own=pareto_k_hat(torch.cat(own_weights)).item(),
-        k_hat=pareto_k_hat(log_w).item(),
+        k_hat=k_hat,
         distance=0.5 * (share - own).abs().mean().item(),
-        lacking=torch.where(log_w - log_z > log_q + _LACKING, share, 0.0).mean().item(),
+        lacking=lacking,
     )
 
 
 @torch.no_grad()
-def defensive_draws(module: Located, density: Density, n: int) -> Draws:
+def defensive_draws(module: Located, density: Density, n: int) -> Pool:
     """n draws of the defensive mixture; of the posterior itself where its flow's base cannot be changed."""
     base, q = _base(module.flow), module()
     if base is None:
         z, log_q = q.rsample_and_log_prob((n,))
-        return Draws(z, density(z), log_q, log_q)
+        return Pool(z, density(z), log_q, log_q)
     thick = base.with_degrees(_DEGREES)
     heavy = torch.rand(n, 1, dtype=module.mean.dtype, device=module.mean.device) < _SHARE
     noise = torch.where(heavy, thick.sample(Size((n,))), base.sample(Size((n,))))
     log_own = base.log_prob(noise)
     log_both = torch.logaddexp(math.log(1 - _SHARE) + log_own, math.log(_SHARE) + thick.log_prob(noise))
     z, log_q = _placed(module, noise)
-    return Draws(z, density(z), log_q, log_q - log_own + log_both)
+    return Pool(z, density(z), log_q, log_q - log_own + log_both)
 
 
 def _placed(module: Located, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -186,7 +186,7 @@ class Support(ABC):
     """The shape of one value: () for a scalar."""
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(map(repr, self._arguments))})"
+        return f"{self.name}({', '.join(map(repr, self.arguments))})"
 
     @property
     def size(self) -> int:
@@ -255,7 +255,8 @@ class Support(ABC):
         return self._inside(value)
 
     @property
-    def _arguments(self) -> tuple[float, ...]:
+    def arguments(self) -> tuple[float, ...]:
+        """What the function `name` was called with."""
         return self.shape
 
     @abstractmethod
@@ -335,7 +336,7 @@ class _Interval(Support):
         return self._all_of(constraints.unit_interval if unit else constraints.interval(self.low, self.high))
 
     @property
-    def _arguments(self) -> tuple[float, ...]:
+    def arguments(self) -> tuple[float, ...]:
         return self.shape if self.name == "unit_interval" else (self.low, self.high, *self.shape)
 
     def _bounds(self, points: Tensor) -> _Bounds:
@@ -431,7 +432,7 @@ class _CorrelationCholesky(Support):
         return constraints.corr_cholesky
 
     @property
-    def _arguments(self) -> tuple[float, ...]:
+    def arguments(self) -> tuple[float, ...]:
         return self.shape[:1]
 
     def _value(self, z: Tensor) -> Tensor:
