@@ -29,6 +29,8 @@ ARMS: tuple[Arm, ...] = (
 )
 SMOKE_ARMS = GAUSSIAN, "planar-10", "nice-10"
 
+RATE = 2e-3  # the best of three for no flow, planar and NICE: `flowvi reproduce rates`, results/rates.jsonl
+
 _TESTS = Sampling(), Sampling(5000, 1000)  # the second says how far S = 200 is off
 
 BUDGETS: Mapping[str, Budget] = {
@@ -41,7 +43,7 @@ BUDGETS: Mapping[str, Budget] = {
     "short": Budget(
         "every K, fixed binarisation, 20,000 updates, 3 seeds: a day on two cores",
         seeds=(0, 1, 2),
-        settings={"training.updates": 20_000, "data.binarisation": "fixed"},
+        settings={"training.updates": 20_000, "training.learning_rate": RATE, "data.binarisation": "fixed"},
         tests=_TESTS,
     ),
     "paper": Budget(
