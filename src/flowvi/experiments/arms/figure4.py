@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from flowvi.experiments.arms.arm import Arm, Budget
 from flowvi.experiments.run import Sampling
 
-__all__ = ["ARMS", "BUDGETS", "GAUSSIAN", "LENGTHS", "OTHERS", "SMOKE_ARMS", "arms"]
+__all__ = ["ARMS", "BUDGETS", "GAUSSIAN", "LENGTHS", "OTHERS", "RATE", "SMOKE_ARMS", "arms"]
 
 LENGTHS = 10, 20, 40, 80  # the paper's K, besides 0
 GAUSSIAN = "gaussian-0"
