@@ -40,9 +40,11 @@ def test_run_folders_are_those_of_train_named_by_what_is_not_usual() -> None:
     found = jobs_of(figure4.arms("short"), SHORT, {})
     folders = {job.folder for _, job in found}
     assert len(folders) == len(found) == 36
-    assert {run_folder("dlgm.nf10.mnist"), run_folder("dlgm.nice80.mnist", {"seed": 1})} <= folders
+    chosen = {"training.learning_rate": figure4.RATE}
+    named = {run_folder("dlgm.nf10.mnist", chosen), run_folder("dlgm.nice80.mnist", {**chosen, "seed": 1})}
+    assert named <= folders
     (_, job), *_ = jobs_of(figure4.arms("short"), SHORT, {"data.binarisation": "threshold"})
-    assert job.folder == run_folder("dlgm.dc.mnist", {"data.binarisation": "threshold"})
+    assert job.folder == run_folder("dlgm.dc.mnist", {**chosen, "data.binarisation": "threshold"})
     assert len({job.label for _, job in found}) == 36
 
 
