@@ -74,6 +74,21 @@ def _transcript(root: Path) -> str:
     return f"```text\n{result_table(quick[-1])}\n```" if quick else "*No results yet.*"
 
 
+def _fit(root: Path) -> str:
+    """What `examples/eight_schools.py` printed."""
+    file = root / "results" / "fit" / "eight-schools.txt"
+    return f"```text\n{file.read_text(encoding='utf-8').strip()}\n```" if file.exists() else "*No results yet.*"
+
+
+def _verdicts(root: Path) -> str:
+    """Verdicts of `fit` against what is known, from `python -m flowvi.inference.proof`."""
+    from flowvi.inference.proof.records import read
+    from flowvi.inference.proof.table import verdicts
+
+    found = read(root / "results" / "fit" / "proof.jsonl")
+    return f"```text\n{verdicts(found)}\n```" if found else "*No results yet.*"
+
+
 def _benchmarks(root: Path) -> str:
     """Times of flowvi and of the earlier reproduction's program, as `python -m benchmarks` measured them."""
     file = root / "benchmarks" / "results" / "foundation.json"
@@ -203,6 +218,8 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "transcript": _transcript,
     "benchmarks": _benchmarks,
     "targets": _targets,
+    "fit": _fit,
+    "verdicts": _verdicts,
     "families": _families,
     "flows": _flows,
     "table2": _table2,

@@ -56,7 +56,8 @@ class Weighed:
     k_hat_own: float
     """Of those of the posterior's own draws: high where its tails are too thin."""
     distance: float
-    """The total variation between posterior and density, ½ ∫ |f/Z − q|: no probability is off by more."""
+    """The total variation between posterior and density, half the integral of their difference's size: no probability
+    is off by more."""
     lacking: float
     """The mass where q is below a tenth of the density."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowvi.inference.fitting.verdict import LABELS
 
-__all__ = ["class_of", "confusion", "proof_table"]
+__all__ = ["class_of", "confusion", "proof_table", "verdicts"]
 
 Record = dict[str, Any]
 
@@ -32,12 +32,17 @@ def class_of(record: Record) -> str:
 
 def proof_table(records: Sequence[Record]) -> str:
     """All tables."""
-    fitted = [record for record in records if "error" not in record]
-    lines = [*_targets(records), ""]
+    return "\n".join([*_targets(records), "", verdicts(records)])
+
+
+def verdicts(records: Sequence[Record]) -> str:
+    """Verdicts against the truth, for targets that thresholds were chosen on and for those held out."""
+    fitted, lines = [record for record in records if "error" not in record], []
     for held_out, title in ((False, "Targets that thresholds were chosen on"), (True, "Targets held out")):
         part = [record for record in fitted if record["held_out"] == held_out]
         if part:
-            lines += [f"{title}: {len(part)} fits", *confusion(part), *_evidence(part), ""]
+            effort = ", ".join(dict.fromkeys(record["effort"] for record in part))
+            lines += [f"{title}: {len(part)} fits, effort {effort}", *confusion(part), *_evidence(part), ""]
     return "\n".join(lines).rstrip()
 
 
