@@ -234,6 +234,9 @@ def test_every_example_is_read(trained: list[Any], tested: list[Any], swept: lis
     stub("flowvi.experiments.cifar10", reproduce=lambda *words: None)
     stub("flowvi.reports.cifar10", sections=sections)
     stub("flowvi.reports.report", report=lambda results, out: [out / "report.html"])
+    found = SimpleNamespace(fit=SimpleNamespace(interrupted=False))
+    stub("flowvi.experiments.fitting", fit_file=lambda *_, **__: found, default_folder=lambda *_: Path("runs"))
+    stub("flowvi.reports.fit", write_report=lambda made: Path("report.html"))
     make_run("runs/dlgm.nf10.mnist/0")
     make_run("runs/dlgm.nf10.mnist,flow.length=40/3")
     for command in COMMANDS:

@@ -42,7 +42,7 @@ def near(found: Fit, log_z: float, errors: float = 4, rounding: float = 1e-3) ->
 @pytest.mark.parametrize(
     "name",
     [
-        "gaussian_2_condition_1e0",
+        pytest.param("gaussian_2_condition_1e0", marks=pytest.mark.slow),
         "gaussian_2_condition_1e4",
         pytest.param("gaussian_10_condition_1e2", marks=pytest.mark.slow),
         pytest.param("gaussian_100_condition_1e4", marks=pytest.mark.slow),
@@ -63,7 +63,7 @@ def test_gaussians(name: str) -> None:
     assert (white.T.cov() - torch.eye(target.dim)).abs().max() < error * math.sqrt(2)
 
 
-@pytest.mark.parametrize(("name", "gap"), [("banana", 0.1), ("funnel_2", 0.3)])
+@pytest.mark.parametrize(("name", "gap"), [("banana", 0.1), pytest.param("funnel_2", 0.3, marks=pytest.mark.slow)])
 def test_curved(name: str, gap: float) -> None:
     found = fitted(name)
     assert found.winner == "flow" and "The flow buys" in str(found) and "nothing" not in str(found)
