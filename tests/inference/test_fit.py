@@ -63,7 +63,8 @@ def test_gaussians(name: str) -> None:
     assert (white.T.cov() - torch.eye(target.dim)).abs().max() < error * math.sqrt(2)
 
 
-@pytest.mark.parametrize(("name", "gap"), [("banana", 0.1), pytest.param("funnel_2", 0.3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "gap"), [("banana", 0.1), ("funnel_2", 0.3)])
 def test_curved(name: str, gap: float) -> None:
     found = fitted(name)
     assert found.winner == "flow" and "The flow buys" in str(found) and "nothing" not in str(found)
