@@ -15,8 +15,8 @@ from flowvi.flows.registry import family
 
 __all__ = ["flow_makers"]
 
-# Chosen on the targets for calibration (banana, funnel, Rosenbrock, skew normal) by ELBO and the cost of a step: planar layers
-# bend fast and cheaply, couplings follow a width that depends on the place.
+# Chosen on the targets for calibration (banana, funnel, Rosenbrock, skew normal) by ELBO and the cost of a step: planar
+# layers bend fast and cheaply, couplings follow a width that depends on the place.
 _CHOSEN: Mapping[str, Mapping[str, Any]] = {
     "planar": {"length": 16},
     "realnvp": {"length": 8, "hidden": (32,)},
