@@ -145,6 +145,13 @@ def test_weights_of_an_exact_posterior(dtype: torch.dtype) -> None:
     assert found.distance < 0.01 and found.lacking == 0 and found.k_hat < 0.3 and found.undefined == 0
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_density_leaves_the_evidence_unknown(value: float) -> None:
+    density = Density(lambda z: torch.where(z[:, 0] > 0, value, -z.square().sum(-1) / 2), Joint.of(1))
+    found = weigh(located(Mixture.standard(torch.zeros(1)), 1), density, 2_000)
+    assert found.undefined == pytest.approx(0.5, abs=0.1)
+
+
 def test_weights_tell_the_total_variation_and_the_mass_that_lacks() -> None:
     """q = N(0, 1) and f = N(m, 1): TV = 2 Φ(m/2) − 1, and f > 10 q where x > m/2 + ln 10/m."""
     normal, m = torch.distributions.Normal(0.0, 1.0), 1.5
@@ -255,7 +262,7 @@ def test_a_thin_tail_that_does_not_matter_is_said() -> None:
         ({"weighed": {"distance": 0.2}}, 1, "off by 0.20"),
         ({"weighed": {"distance": 0.6}}, 2, "off by 0.60"),
         ({"weighed": {"lacking": 0.2}}, 2, "less than a tenth"),
-        ({"weighed": {"undefined": 0.1}}, 1, "NaN at 10 %"),
+        ({"weighed": {"undefined": 0.1}}, 1, "NaN or +inf at 10 %"),
         ({"weighed": {"log_evidence": -math.inf}}, 2, "nowhere finite"),
         ({"missed": (Missed(MODE, 0.25),)}, 2, "misses a mode with about 20 %"),
         ({"missed": (Missed(MODE, 0.5), Missed(MODE, 0.5))}, 2, "misses 2 modes with about 50 %"),

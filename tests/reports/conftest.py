@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,8 @@ import numpy as np
 import pytest
 
 from flowvi.experiments.arms.store import Store
+
+BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
 _RECORD: dict[str, Any] = {
     "config": "dlgm.nf20.mnist",
@@ -85,3 +90,20 @@ def make_results(record: dict[str, Any], tmp_path: Path) -> MakeResults:
         return tmp_path
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium without a window. Without one these tests skip, but not where FLOWVI_NEEDS_BROWSER is set."""
+    absent = pytest.fail if os.environ.get("FLOWVI_NEEDS_BROWSER") else pytest.skip
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        absent(f"no browser: install one of {', '.join(BROWSERS)}")
+    try:
+        api = import_module("playwright.sync_api")
+    except ImportError:
+        absent("no playwright: it is in requirements-dev.txt")
+    with api.sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield made
+        made.close()

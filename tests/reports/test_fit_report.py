@@ -5,12 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -49,7 +46,6 @@ def helper(z):
     raise ValueError("no such shape <b>")
 """
 SUPPORT = "mu=real,tau=positive,theta=real:5"
-BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
 
 @pytest.fixture(scope="module")
@@ -183,23 +179,6 @@ def test_mistakes(run: Run, words: list[str], code: int, says: list[str]) -> Non
     assert all(line.startswith("flowvi: ") for line in lines)
     assert all(any(each in line for line in lines) for each in says), result.output
     assert not any("flowvi/" in line or "importlib" in line for line in lines)  # no line of ours
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A Chromium without a window. Without one these tests skip, but not where FLOWVI_NEEDS_BROWSER is set."""
-    absent = pytest.fail if os.environ.get("FLOWVI_NEEDS_BROWSER") else pytest.skip
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        absent(f"no browser: install one of {', '.join(BROWSERS)}")
-    try:
-        api = import_module("playwright.sync_api")
-    except ImportError:
-        absent("no playwright: it is in requirements-dev.txt")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from flowvi.reports.page import inline
 from flowvi.reports.report import chapters, report
 
 Make = Callable[..., Path]
-BROWSERS = "chromium", "chromium-browser", "google-chrome"
 FIGURES = {"gaussian-0": (98.4, 92.6), "planar-10": (95.3, 90.2), "nice-10": (96.0, 91.0)}
 ABLATION = {"source/amortised/K = 10": (95.0, 90.0), "source/static/K = 10": (97.5, 91.0)}
 CURVE = {"update": [1000, 2000], "free_energy": [120.0, 100.0], "validation_free_energy": [121.0, 103.0]}
@@ -129,23 +125,6 @@ def test_a_picture_keeps_its_ids_apart_and_takes_the_page_s_colours() -> None:
 def test_nothing_yet(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there are no results in .*: name a folder that `flowvi reproduce"):
         report(tmp_path, tmp_path / "page")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A Chromium without a window. Without one these tests skip, but not where FLOWVI_NEEDS_BROWSER is set."""
-    absent = pytest.fail if os.environ.get("FLOWVI_NEEDS_BROWSER") else pytest.skip
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        absent(f"no browser: install one of {', '.join(BROWSERS)}")
-    try:
-        api = import_module("playwright.sync_api")
-    except ImportError:
-        absent("no playwright: it is in requirements-dev.txt")
-    with api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "light"), (390, "dark")])

@@ -75,7 +75,7 @@ class Measured:
     region: tuple[float, float]
     """The least and the greatest coordinate that they began at, in unconstrained space."""
     apart: float
-    """The largest distance of medians, in standard deviations, from another fit of as high an ELBO; or 0."""
+    """The largest distance of means, in standard deviations, from another fit of as high an ELBO; or 0."""
     interrupted: bool
 
 
@@ -106,7 +106,7 @@ def measure(search: Search, best: Stage) -> Measured:
 
 
 def _apart(search: Search, best: Stage) -> float:
-    """Medians and other quantiles of flows that reached about the same ELBO, against the best one's."""
+    """Means of flows that reached about the same ELBO, against the best one's."""
     flows = [restart for restart in search.restarts if restart.kind == "flow"]
     if best.name != "flow" or len(flows) < 2:
         return 0.0

@@ -30,15 +30,10 @@ QUANTILES = 0.05, 0.5, 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One family of posteriors, fitted."""
+class _Judged:
+    """A posterior by its ELBO."""
 
-    name: str
-    module: Located
-    trace: Trace
     found: ELBO
-    seconds: float
-    """Of CPU."""
 
     @property
     def elbo(self) -> float:
@@ -49,6 +44,17 @@ class Stage:
     def elbo_se(self) -> float:
         """Its standard error, over the draws of finite log density."""
         return self.found.se
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(_Judged):
+    """One family of posteriors, fitted."""
+
+    name: str
+    module: Located
+    trace: Trace
+    seconds: float
+    """Of CPU."""
 
     @property
     def converged(self) -> bool:
@@ -57,30 +63,19 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restart:
+class Restart(_Judged):
     """A posterior from a start of its own, by its ELBO and its marginals: for how well restarts agree."""
 
     start: str
     """`origin`, `over-dispersed` or `tempered`."""
     kind: str
     """`full_rank` or `flow`."""
-    found: ELBO
     mean: Tensor
     """Of the unconstrained parameters, (D,)."""
     sd: Tensor
     """Of the unconstrained parameters, (D,)."""
     quantiles: Mapping[str, Tensor]
     """Of each parameter, (len(QUANTILES), *shape)."""
-
-    @property
-    def elbo(self) -> float:
-        """Nats; −inf or NaN where a draw's log density is."""
-        return self.found.mean
-
-    @property
-    def elbo_se(self) -> float:
-        """Its standard error, over the draws of finite log density."""
-        return self.found.se
 
 
 @dataclass(frozen=True, kw_only=True)

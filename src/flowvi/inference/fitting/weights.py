@@ -44,11 +44,11 @@ class Weighed:
     """What weighted draws say; in nats."""
 
     log_evidence: float
-    """Where the density is NaN it counts as 0."""
+    """Where the log density is NaN or +inf the density counts as 0: see `undefined`."""
     log_evidence_se: float
     """By the delta method; where k̂ is above its limit, with the mass that lacks as a further error."""
     undefined: float
-    """The share of draws at which the density is NaN."""
+    """The share of draws at which the log density is NaN or +inf."""
     effective: float
     """Kong's effective sample size of the weights, as a share of the draws."""
     k_hat: float
@@ -79,7 +79,7 @@ def weigh(module: Located, density: Density, draws: int) -> Weighed:
         ConfigError: the package arviz-stats is missing (extra `fit`).
     """
     parts = [defensive_draws(module, density, min(_ROWS, draws - at)) for at in range(0, draws, _ROWS)]
-    log_w = torch.cat([part.log_weights for part in parts])
+    log_f, log_w = (torch.cat([getattr(part, name) for part in parts]) for name in ("log_f", "log_weights"))
     found = of_log_weights([log_w], draws)
     log_z = found.log_evidence
     log_q = torch.cat([(part.log_q - part.log_proposal).double() for part in parts])
@@ -94,7 +94,7 @@ def weigh(module: Located, density: Density, draws: int) -> Weighed:
     return Weighed(
         log_evidence=log_z.item(),
         log_evidence_se=error if k_hat <= k_hat_limit(draws) else math.hypot(error, lacking),
-        undefined=torch.cat([part.log_f for part in parts]).isnan().double().mean().item(),
+        undefined=(log_f.isnan() | (log_f == math.inf)).double().mean().item(),
         effective=found.effective_samples.item() / draws,
         k_hat_own=pareto_k_hat(torch.cat(own_weights)).item(),
         k_hat=k_hat,
