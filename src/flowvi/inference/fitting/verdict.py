@@ -105,7 +105,7 @@ def _weights(measured: Measured) -> Iterator[_Finding]:
         return
     if weighed.undefined:
         share = _percent(weighed.undefined)
-        reason = f"The log density is NaN or +inf at {share} of the draws, where it was taken for -inf: ln Z is not known."
+        reason = f"The log density is NaN or +inf at {share} of the draws, and was taken for -inf: ln Z is unknown."
         yield _Finding(1, reason, "Return -inf where the parameters are not allowed, and a number elsewhere.")
     if not k_hat <= limit and not (weighed.lacking <= TAIL[0] and weighed.distance <= TAIL[1]):
         severity = 2 if not k_hat < K_HAT_HOPELESS else 1
