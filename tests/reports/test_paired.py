@@ -79,7 +79,8 @@ BELOW, ABOVE, UNCLEAR, FEW = (
         ((UNCLEAR, ABOVE), "refuted"),
         ((BELOW, ABOVE), "refuted"),
         ((BELOW, FEW), "not enough seeds"),
-        ((ABOVE, None), "not enough seeds"),
+        ((ABOVE, None), "refuted"),
+        ((BELOW, None), "not enough seeds"),
         ((None, None), "not enough seeds"),
     ],
 )

@@ -29,6 +29,7 @@ PANELS = {"free_energy": "(a)  F(x), nats", "kl": "(b)  KL(q‖p), nats", "nll":
 STYLES = {
     "planar": (BLUE, "o"),
     "nice": (VERMILION, "s"),
+    "nice_time": (GREY, "s"),
     "radial": (GREEN, "^"),
     "sylvester": (PINK, "v"),
     "iaf": (SKY, "D"),
@@ -84,7 +85,7 @@ def sections(folder: Path) -> list[Section]:
 def _figure(store: Store) -> Figure:
     figure = Figure((WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     panels = figure.subplots(1, len(PANELS))
-    figure.subplots_adjust(left=0.055, right=0.99, top=0.9, bottom=0.32, wspace=0.22)
+    figure.subplots_adjust(left=0.055, right=0.99, top=0.91, bottom=0.33, wspace=0.22)
     source = comparable(store)
     for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
         for flow in LINES:
@@ -175,7 +176,7 @@ def _legend(figure: Figure, store: Store, source: Source | None) -> None:
     if source:
         handles.append(_handle(GREY, START, source.label, DASHES, hollow=True))
     figure.legend(
-        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=len(handles), fontsize=SMALL,
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.2), ncols=min(len(handles), 6), fontsize=SMALL,
         frameon=False, handlelength=2.2, columnspacing=1.3, handletextpad=0.5,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 from flowvi.errors import ConfigError
 from flowvi.experiments.arms import ablations, figure4
 from flowvi.experiments.arms.ablations import ABLATIONS, Contrast
-from flowvi.experiments.arms.arm import Arm, Budget, config_of, jobs_of, split_seeds
+from flowvi.experiments.arms.arm import Arm, Budget, Settings, config_of, jobs_of, split_seeds
 from flowvi.experiments.arms.headline import headline, is_headline, main
 from flowvi.experiments.config import run_folder
 
@@ -25,27 +25,35 @@ def test_the_paper_s_rows_are_there_then_others() -> None:
     found = {name: (config.flow.kind, config.flow.length) for name, config in configs.items()}
     paper = {f"{kind}-{length}": (kind, length) for kind in ("planar", "nice") for length in (10, 20, 40, 80)}
     others = {"radial-10": ("radial", 10), "sylvester-10": ("sylvester", 10), "iaf-4": ("iaf", 4)}
+    others |= {"nice_time-10": ("nice", 10)}
     assert found == {"gaussian-0": ("gaussian", 0), **paper, **others}
-    assert {(c.training.updates, c.data.binarisation, c.training.protocol) for c in configs.values()} == {
-        (20_000, "fixed", "modern")
-    }
+    assert {(c.data.binarisation, c.training.protocol) for c in configs.values()} == {("fixed", "modern")}
     paper_budget = [config_of(arm, figure4.BUDGETS["paper"], {}).training for arm in figure4.arms("paper")]
-    assert {(t.updates, t.optimiser, t.learning_rate, t.selection) for t in paper_budget} == {
-        (500_000, "rmsprop", 1e-5, "last")
-    }
+    assert {(t.optimiser, t.learning_rate, t.selection) for t in paper_budget} == {("rmsprop", 1e-5, "last")}
     assert {arm.name for arm in figure4.arms("smoke")} == {"gaussian-0", "planar-10", "nice-10"}
+
+
+@pytest.mark.parametrize(("budget", "given", "usual"), [
+    ("short", {}, 20_000), ("paper", {}, 500_000), ("short", {"training.updates": 50_000}, 50_000),
+])  # fmt: skip
+def test_one_row_has_the_time_of_another_in_place_of_its_updates(budget: str, given: Settings, usual: int) -> None:
+    arms = figure4.arms(budget)
+    updates = {arm.name: config_of(arm, figure4.BUDGETS[budget], given).training.updates for arm in arms}
+    (_, job), *_ = jobs_of([arm for arm in arms if arm.share != 1], figure4.BUDGETS[budget], given)
+    assert updates.pop(figure4.IN_TIME) == job.run.config.training.updates == round(0.55 * usual)
+    assert {*updates.values()} == {usual}
 
 
 def test_run_folders_are_those_of_train_named_by_what_is_not_usual() -> None:
     found = jobs_of(figure4.arms("short"), SHORT, {})
     folders = {job.folder for _, job in found}
-    assert len(folders) == len(found) == 36
+    assert len(folders) == len(found) == 39
     chosen = {"training.learning_rate": figure4.RATE}
     named = {run_folder("dlgm.nf10.mnist", chosen), run_folder("dlgm.nice80.mnist", {**chosen, "seed": 1})}
     assert named <= folders
     (_, job), *_ = jobs_of(figure4.arms("short"), SHORT, {"data.binarisation": "threshold"})
     assert job.folder == run_folder("dlgm.dc.mnist", {**chosen, "data.binarisation": "threshold"})
-    assert len({job.label for _, job in found}) == 36
+    assert len({job.label for _, job in found}) == 39
 
 
 def test_budgets_never_share_a_run() -> None:

@@ -21,12 +21,16 @@ _NEVER_OVERRIDDEN = "flow.kind", "flow.length"  # presets set them
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of a comparison: a preset and the settings in which it differs from the others."""
+    """One row of a comparison: a preset and the settings in which it differs from the others.
+
+    `share` is that of the others' updates which it is trained for.
+    """
 
     name: str
     title: str
     preset: str
     settings: Settings = field(default_factory=dict)
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,17 +97,24 @@ def jobs_of(arms: Sequence[Arm], budget: Budget, overrides: Settings) -> list[tu
 
 def config_of(arm: Arm, budget: Budget, overrides: Settings) -> Config:
     """The config of an arm's jobs, but for the seed."""
-    return resolve(arm.preset, {**budget.settings, **overrides, **arm.settings})
+    return resolve(arm.preset, _given(arm, budget, overrides))
 
 
 def _settings(arm: Arm, budget: Budget, overrides: Settings) -> dict[str, Any]:
     """The settings of an arm that change anything."""
-    settings = {**budget.settings, **overrides, **arm.settings}
+    settings = _given(arm, budget, overrides)
     wanted = resolve(arm.preset, settings)
     for key in list(settings):
         fewer = {name: value for name, value in settings.items() if name != key}
         if _equal(arm.preset, fewer, wanted):
             settings = fewer
+    return settings
+
+
+def _given(arm: Arm, budget: Budget, overrides: Settings) -> dict[str, Any]:
+    settings = {**budget.settings, **overrides, **arm.settings}
+    if arm.share != 1:
+        settings["training.updates"] = round(arm.share * resolve(arm.preset, settings).training.updates)
     return settings
 
 
