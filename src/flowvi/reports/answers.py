@@ -1,7 +1,7 @@
 """What the ablations answer, in two sentences each, computed from the differences. Imports no torch.
 
-The first sentence gives the figures, the second what their 95 % intervals allow to say. Where an arm that it needs was
-not measured, or has fewer seeds than a claim takes, the second sentence is left out.
+The first sentence gives the figures, the second what the 95 % intervals of those with seeds enough for a claim allow to
+say. Where none that it needs has, the second sentence is left out.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ def answer(ablation: Ablation, found: Found) -> str | None:
     """The answer that the measured differences of −ln p(x) give; None where there are none."""
     if not found:
         return None
-    enough = all(each.enough for _, each in found)
-    verdict = _VERDICTS[ablation.name](found) if enough and ablation.name in _VERDICTS else None
-    seeds = min(min(each.seeds) for _, each in found)
-    some = "one seed" if seeds == 1 else f"{seeds} seeds"
+    sure = [(contrast, each) for contrast, each in found if each.enough]
+    verdict = _VERDICTS[ablation.name](sure) if sure and ablation.name in _VERDICTS else None
+    counts = {min(each.seeds) for _, each in found}
+    some = "one seed" if min(counts) == 1 else f"{min(counts)} seeds"
+    some += " or more" if len(counts) > 1 else ""
     figures = "; ".join(_range(level, group) for level, group in _by_level(found).items())
     return " ".join(filter(None, [f"−ln p(x) moves by, in nats, {figures} ({some}).", verdict]))
 
@@ -74,12 +75,14 @@ def _binarisation(found: Found) -> str | None:
     if not threshold or not maxout:
         return None
     least, reading = min(-each.interval[1] for each in threshold), _largest(maxout)
-    if least > 3 * reading:
-        return (
-            f"It is the threshold, worth at least {number(least, 1)} nats where the earlier reproduction is "
-            f"{EARLIER_GAP:g} below the paper; the reading of Maxout is worth {number(reading, 1)} at most."
-        )
-    return UNDECIDED
+    if least <= reading:
+        return UNDECIDED
+    first = "" if least > 3 * reading else "first "
+    return (
+        f"It is {first}the threshold, worth at least {number(least, 1)} nats where the "
+        f"earlier reproduction is {EARLIER_GAP:g} below the paper; the reading of Maxout is worth {number(reading, 1)} "
+        "at most."
+    )
 
 
 def _source(found: Found) -> str | None:
