@@ -16,7 +16,7 @@ from flowvi.reports.paired import Difference, difference
 from flowvi.reports.table2 import settings
 from flowvi.reports.tables import ABSENT, number
 
-__all__ = ["contrasts", "figures", "measured", "sections"]
+__all__ = ["contrasts", "figures", "findings", "measured", "sections"]
 
 _NOTE = (
     "Paired image by image, and seed by seed where both sides have the same seeds; below 0, the level named is better. "
@@ -46,13 +46,23 @@ def _section(ablation: Ablation, store: Store) -> Section:
     if not records:
         return Section(title, [ablation.question, "Not measured."])
     found = measured(ablation, store, "nll")
-    answered = answer(ablation, found)
+    answered = _answered(ablation, found)
     notes = [_NOTE, *([_OTHER_IMAGES] if "binarisation" in ablation.factors else [])]
     how = f"In nats: {settings(records)}. Mean over seeds ± standard error over test images."
-    parts: list[Part] = [f"**{ablation.question}**", *([answered] if answered else [])]
+    parts: list[Part] = [answered or f"**{ablation.question}**"]
     parts += [*([_picture(ablation, found)] if found else []), figures(ablation, store), how]
-    findings = (f"**{ablation.question}** {answered}",) if answered else ()
-    return Section(title, [*parts, contrasts(ablation, store), *notes], findings)
+    return Section(title, [*parts, contrasts(ablation, store), *notes], (answered,) if answered else ())
+
+
+def findings(store: Store) -> tuple[str, ...]:
+    """Each question that there are results to, with its answer."""
+    answers = (_answered(each, measured(each, store, "nll")) for each in ABLATIONS)
+    return tuple(each for each in answers if each)
+
+
+def _answered(ablation: Ablation, found: Sequence[tuple[Contrast, Difference]]) -> str | None:
+    words = answer(ablation, found)
+    return f"**{ablation.question}** {words}" if words else None
 
 
 def _picture(ablation: Ablation, found: Sequence[tuple[Contrast, Difference]]) -> Picture:

@@ -26,7 +26,7 @@ from flowvi.reports.columns import Picture, Section, Table
 from flowvi.reports.style import BLUE, DPI, GREEN, GREY, INK, LABEL, ORANGE, PINK, RULE, SMALL, TITLE, VERMILION, quiet
 from flowvi.reports.tables import ABSENT, number
 
-__all__ = ["divergences", "sections"]
+__all__ = ["divergences", "findings", "sections"]
 
 Image = npt.NDArray[np.float64]
 
@@ -68,8 +68,13 @@ def sections(folder: Path) -> list[Section]:
         raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce figure3` first")
     words = "Four target densities, the densities of flows fitted to them, and KL against length"
     picture = Picture("figure3", words, _figure(store))
-    findings = tuple(_finding(flow, store.records) for flow in STYLES if flow in {r["flow"] for r in store.records})
-    return [Section("Figure 3", [picture, divergences(store.records), _NOTE], findings)]
+    return [Section("Figure 3", [picture, divergences(store.records), _NOTE], findings(store.records))]
+
+
+def findings(records: Sequence[Record]) -> tuple[str, ...]:
+    """A line on each flow that there are results of."""
+    there = {record["flow"] for record in records}
+    return tuple(_finding(flow, records) for flow in STYLES if flow in there)
 
 
 def _finding(flow: str, records: Sequence[Record]) -> str:

@@ -21,7 +21,7 @@ from flowvi.experiments.arms.store import Store
 from flowvi.experiments.estimators.registry import IDENTITY
 from flowvi.experiments.run import atomic_write
 from flowvi.flows.registry import FAMILIES
-from flowvi.reports import stability, table2
+from flowvi.reports import ablations, stability, table2
 from flowvi.reports.columns import markdown_line
 from flowvi.reports.comparison import families_markdown, results_markdown
 from flowvi.reports.reproductions import REPRODUCTIONS
@@ -177,6 +177,29 @@ def _table2(root: Path) -> str:
     return f"{table2.figures(store).markdown()}\n\nIn nats: {table2.settings(store.records)}. {table2.SEEDS_NOTE}"
 
 
+def _claims(root: Path) -> str:
+    """The paper's claims, and what Figure 4's runs say to them."""
+    store = Store(root / "results", "figure4")
+    return _bullets(table2.findings(table2.judged_claims(store)) if store.records else ())
+
+
+def _figure3(root: Path) -> str:
+    """The divergences of Figure 3, a line for each flow."""
+    from flowvi.experiments.figure3.store import Store as Restarts
+    from flowvi.reports.figure3 import findings
+
+    return _bullets(findings(Restarts(root / "results").records))
+
+
+def _answers(root: Path) -> str:
+    """The ablations' questions with their answers."""
+    return _bullets(ablations.findings(Store(root / "results", "ablations")))
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or "*No results yet.*"
+
+
 def _stability(root: Path) -> str:
     """How often training blew up."""
     store = Store(root / "results", "stability")
@@ -223,6 +246,9 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "families": _families,
     "flows": _flows,
     "table2": _table2,
+    "claims": _claims,
+    "figure3": _figure3,
+    "answers": _answers,
     "stability": _stability,
 }
 

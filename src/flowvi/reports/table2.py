@@ -10,14 +10,25 @@ from typing import Any
 from flowvi.experiments.arms.figure4 import ARMS, GAUSSIAN, LENGTHS, OTHERS
 from flowvi.experiments.arms.headline import is_headline
 from flowvi.experiments.arms.store import Store, filled
-from flowvi.reports.claims import CLAIMS, Finding, difference_words, judge
+from flowvi.reports.claims import CLAIMS, TOO_FEW, Finding, difference_words, judge
 from flowvi.reports.columns import Section, Table
 from flowvi.reports.comparison import duration, mean_words, seeds_words
 from flowvi.reports.paired import ENOUGH_SEEDS, Difference, difference
 from flowvi.reports.published import PAPER, QUOTED, REPRODUCTION, Source, published
 from flowvi.reports.tables import ABSENT, finite, number
 
-__all__ = ["SEEDS_NOTE", "comparable", "costs", "figures", "printed", "sections", "settings", "trained_how"]
+__all__ = [
+    "SEEDS_NOTE",
+    "comparable",
+    "costs",
+    "figures",
+    "findings",
+    "judged_claims",
+    "printed",
+    "sections",
+    "settings",
+    "trained_how",
+]
 
 _TITLES = {arm.name: arm.title for arm in ARMS}
 _ORDER = (GAUSSIAN, *(f"{flow}-{length}" for flow in ("planar", "nice") for length in LENGTHS), *OTHERS)
@@ -31,14 +42,22 @@ def sections(folder: Path) -> list[Section]:
         RunError: there are no results, or they cannot be read.
     """
     store = filled(folder, "figure4")
-    judged = _judged(store)
+    judged = judged_claims(store)
     lines = tuple(line for finding in judged for line in finding.lines())
     return [
         Section("Table 2", [figures(store), *_notes(store)], _headline(store)),
         *_more_samples(store),
         Section("Cost, at equal updates", [costs(store), _COST_NOTE]),
-        Section("Claims", [lines, _CLAIM_NOTE], tuple(f"**{each.verdict}**: {each.claim.words}." for each in judged)),
+        Section("Claims", [lines, _CLAIM_NOTE], findings(judged)),
     ]
+
+
+def findings(judged: Sequence[Finding]) -> tuple[str, ...]:
+    """A line on each claim that is decided, with its differences; then one on how many want seeds."""
+    decided = [each for each in judged if each.verdict != TOO_FEW]
+    lines = [f"**{each.verdict}**: {each.claim.words} ({'; '.join(each.measured())})." for each in decided]
+    rest = len(judged) - len(decided)
+    return (*lines, *([f"**{TOO_FEW}** for {rest} more claims about this grid."] if rest else []))
 
 
 def printed(store: Store) -> list[str]:
@@ -158,7 +177,9 @@ def _published(source: Source, arm: str) -> str:
     return " / ".join(f"{approximate.get(key, '')}{value}" for key, value in parts)
 
 
-def _judged(store: Store) -> list[Finding]:
+def judged_claims(store: Store) -> list[Finding]:
+    """The verdict on each claim, with what it rests on."""
+
     def compare(ours: str, theirs: str, figure: str) -> Difference | None:
         return _compare(store, ours, theirs, figure)
 
