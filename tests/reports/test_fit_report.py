@@ -32,6 +32,10 @@ def log_density(p):
 def plain(z):
     return -half * z.square().sum(-1)
 
+def one(z):
+    assert z.shape == (2,)
+    return -half * (z[0] ** 2 + z[1] ** 2)
+
 def stopped(z):
     global calls
     calls = globals().get("calls", 0) + 1
@@ -89,7 +93,8 @@ def test_diagnostics(made: Fitted) -> None:
     assert found["log_evidence"] == made.fit.log_evidence and found["posterior"] == made.fit.winner
     assert set(found["parameters"]["theta[4]"]) == {"mean", "sd", "q5", "median", "q95"}
     assert found["settings"] == {
-        "target": "model.py:log_density", "support": SUPPORT, "dim": None, "effort": "default", "seed": 0, "draws": 300,
+        "target": "model.py:log_density", "support": SUPPORT, "dim": None, "effort": "default",
+        "flow": None, "one-point": False, "seed": 0, "draws": 300,
     }  # fmt: skip
     assert [each["posterior"] for each in found["stages"]] == ["mean-field", "full-rank", "flow"]
 
@@ -144,6 +149,15 @@ def test_the_command(run: Run, folder: Path) -> None:
     assert "Pairs" not in (folder / out / "report.html").read_text()  # of one parameter
 
 
+def test_a_function_of_one_point_and_another_flow(run: Run, folder: Path) -> None:
+    words = ["model.py:one", "--dim", "2", "--flow", "radial", "--one-point", "--out", "one"]
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    settings = json.loads((folder / "one" / "diagnostics.json").read_text())["settings"]
+    assert (settings["flow"], settings["one-point"]) == ("radial", True)
+    assert "--flow radial --seed 0 --draws 4000 --one-point" in (folder / "one" / "report.html").read_text()
+
+
 def test_ctrl_c_gives_what_there_is(run: Run, folder: Path) -> None:
     result = run("model.py:stopped", "--dim", "1", "--draws", "50", "--out", "stopped")
     assert result.exit_code == 130 and "interrupted: these are the results" in result.output
@@ -159,6 +173,7 @@ def test_ctrl_c_gives_what_there_is(run: Run, folder: Path) -> None:
         (["model.py:plain", "--dim", "0"], 2, ["--dim 0: expected a whole number of at least 1"]),
         (["model.py:plain", "--dim", "2", "--draws", "0"], 2, ["draws = 0: expected at least 1"]),
         (["model.py:plain", "--dim", "2", "--effort", "lots"], 2, ["effort = 'lots': expected "]),
+        (["model.py:plain", "--dim", "2", "--flow", "planer"], 2, ["planer", "planar"]),
         (["model.py:plain", "--support", "a=reel"], 2, ["unknown support 'reel': did you mean real? The supports are"]),
         (["model.py", "--dim", "2"], 2, ["'model.py' names no function", "such as model.py:log_density"]),
         (["absent.py:f", "--dim", "2"], 2, ["there is no file absent.py"]),

@@ -31,6 +31,12 @@ def fit(
         int | None, typer.Option("--dim", metavar="D", help="The parameters are a vector of D reals.")
     ] = None,
     effort: Annotated[str, typer.Option(metavar="NAME", help="fast, default or thorough.")] = "default",
+    flow: Annotated[
+        str | None, typer.Option(metavar="KIND", help="A flow, such as planar or iaf [default: as the effort has it]")
+    ] = None,
+    one_point: Annotated[
+        bool, typer.Option("--one-point", help="The function takes one point, and gives one number.")
+    ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of all chance.")] = 0,
     draws: Annotated[int, typer.Option(metavar="N", help="Draws of the posterior in draws.csv.")] = 4000,
     out: Annotated[
@@ -48,7 +54,9 @@ def fit(
     from flowvi.reports.fit import write_report
 
     folder = out or default_folder(target, seed)
-    found = fit_file(target, folder, supports=support, dim=dim, effort=effort, seed=seed, draws=draws)
+    found = fit_file(
+        target, folder, supports=support, dim=dim, effort=effort, flow=flow, one_point=one_point, seed=seed, draws=draws
+    )
     page = write_report(found)
     typer.echo(f"{found.fit}\n")
     for path in (folder / "draws.csv", folder / "diagnostics.json", page):

@@ -54,6 +54,8 @@ def fit_file(
     supports: str | None = None,
     dim: int | None = None,
     effort: str = "default",
+    flow: str | None = None,
+    one_point: bool = False,
     seed: int = 0,
     draws: int = 4000,
 ) -> Fitted:
@@ -67,6 +69,8 @@ def fit_file(
         supports: of the parameters, such as `mu=real,theta=real:8`; or
         dim: D, of a plain vector.
         effort: `fast`, `default` or `thorough`.
+        flow: a kind of `flowvi.flows.build`; without one those of the effort.
+        one_point: whether the function takes one point, (D,) or by name (*shape), and gives ().
         seed: of the fit and of the draws.
         draws: how many are written.
 
@@ -87,15 +91,13 @@ def fit_file(
     started = time.monotonic()
     parameters = spelled if isinstance(spelled, int) else {each: support(*words) for each, words in spelled.items()}
     with blamed(file, f"{name} raises when it is called"):
-        found = fit(function, parameters, seed=seed, effort=effort, progress=_progress())
+        found = fit(
+            function, parameters, seed=seed, effort=effort, flow=flow, vectorised=not one_point, progress=_progress()
+        )
         columns = _columns(found, draws, seed)
-    made = Fitted(
-        found,
-        out,
-        {"target": target, "support": supports, "dim": dim, "effort": effort, "seed": seed, "draws": draws},
-        time.monotonic() - started,
-        columns,
-    )
+    settings = {"target": target, "support": supports, "dim": dim, "effort": effort, "flow": flow}
+    settings |= {"one-point": one_point, "seed": seed, "draws": draws}
+    made = Fitted(found, out, settings, time.monotonic() - started, columns)
     found.save(out)
     _write(made)
     return made

@@ -209,7 +209,8 @@ def _remarks(made: Fitted) -> list[str]:
 
 def _command(settings: Mapping[str, Any]) -> str:
     words = ["flowvi", "fit", str(settings["target"])]
-    for key in ("support", "dim", "effort", "seed", "draws"):
+    for key in ("support", "dim", "effort", "flow", "seed", "draws"):
         if settings[key] is not None:
             words += [f"--{key}", str(settings[key])]
+    words += ["--one-point"] * settings["one-point"]
     return shlex.join(words)
