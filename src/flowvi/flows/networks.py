@@ -76,6 +76,20 @@ class LayerChain(nn.Module):
         return _through(inverses, z, context)
 
 
+    @property
+    def push_score(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        """Points and the score there to those after the chain, without gradients: see `flowvi.flows.path`.
+
+        None where a layer has no `push_score` of its own.
+        """
+        return self._push_score if all(hasattr(layer, "push_score") for layer in self.layers) else None
+
+    def _push_score(self, z: Tensor, slope: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        for layer in self.layers:
+            z, slope = layer.push_score(z, slope, context)
+        return z, slope
+
+
 def _through(maps: Any, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
     total: Tensor = z.new_zeros(z.shape[:-1])
     for apply in maps:
@@ -125,6 +139,28 @@ class Conditioner(nn.Module):
             if k == 0 and self.context is not None:
                 z = z + self.context(context)
         return z
+
+    def linearised(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """What it gives at z, and its transposed Jacobian by the coordinates there; of layers without masks.
+
+        (S, batch, inputs) -> (S, batch, outputs), and a function of (S, batch, outputs) that gives (S, batch, inputs).
+        """
+        hidden: list[Tensor] = []
+        for k, layer in enumerate(self.layers):
+            z = layer(hidden[-1] if k else z)
+            if k == 0 and self.context is not None:
+                z = z + self.context(context)
+            if k < len(self.layers) - 1:
+                hidden.append(z.tanh())
+
+        def transposed(slope: Tensor) -> Tensor:
+            for layer, h in zip(reversed(self.layers), [*reversed(hidden), None], strict=True):
+                slope = slope @ layer.weight
+                if h is not None:
+                    slope = slope - slope * h * h
+            return slope
+
+        return z, transposed
 
 
 class MaskedLinear(nn.Linear):
