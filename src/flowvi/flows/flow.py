@@ -232,7 +232,7 @@ class FlowDistribution(Distribution):
         return z, along_path(self, noise, z, log_q) if path else log_q
 
     def sample_and_score(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor, Tensor]:
-        """Reparameterised samples z (S…, batch…, D), ln q(z) (S…, batch…), and ∇_z ln q(z), a constant, of z's shape."""
+        """Reparameterised samples z (S…, batch…, D), ln q(z) (S…, batch…), and the score ∇_z ln q(z), a constant."""
         noise = self._noise(sample_shape)
         z, log_q = self.push(noise)
         return z, log_q, score(self, noise, z.detach())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,6 @@ class LayerChain(nn.Module):
         inverses = [layer.inverse for layer in reversed(self.layers)]
         return _through(inverses, z, context)
 
-
     @property
     def push_score(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
         """Points and the score there to those after the chain, without gradients: see `flowvi.flows.path`.
@@ -85,7 +84,7 @@ class LayerChain(nn.Module):
         return self._push_score if all(hasattr(layer, "push_score") for layer in self.layers) else None
 
     def _push_score(self, z: Tensor, slope: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        for layer in self.layers:
+        for layer in cast(Any, self.layers):
             z, slope = layer.push_score(z, slope, context)
         return z, slope
 
@@ -154,7 +153,7 @@ class Conditioner(nn.Module):
                 hidden.append(z.tanh())
 
         def transposed(slope: Tensor) -> Tensor:
-            for layer, h in zip(reversed(self.layers), [*reversed(hidden), None], strict=True):
+            for layer, h in zip(reversed(cast(Any, self.layers)), [*reversed(hidden), None], strict=True):
                 slope = slope @ layer.weight
                 if h is not None:
                     slope = slope - slope * h * h

@@ -50,7 +50,7 @@ def maximise(
     module: Located,
     density: Density,
     effort: Effort,
-    blocks: int,
+    share: float = 1.0,
     coldest: float = 1.0,
     report: Callable[[Block], None] | None = None,
 ) -> Trace:
@@ -66,13 +66,14 @@ def maximise(
         module: trained in place.
         density: over unconstrained points.
         effort: how much of each.
-        blocks: the most of them.
+        share: of the effort's blocks and of its race, 0 to 1.
         coldest: the power of the density at the start, raised to 1 over the first half.
         report: called after each block.
     """
     trace, kept = Trace(), deepcopy(module.state_dict())
+    blocks, races = (max(1, round(share * most)) for most in (effort.blocks, effort.races))
     try:
-        steps = _race(module, density, effort, coldest)
+        steps = _race(module, density, effort, races, coldest)
         trace.rate = steps.rate
         for i in range(blocks):
             power = coldest ** max(0.0, 1 - 2 * i / blocks)
@@ -136,7 +137,8 @@ class Steps:
         z.backward(pull)
         self._update([each.grad for each in self.parameters if each.grad is not None])
         self.count += 1
-        return value - log_q.detach()
+        log_weights: Tensor = value - log_q.detach()
+        return log_weights
 
     def _update(self, gradients: list[Tensor]) -> None:
         """Adam's, with the gradients bounded."""
@@ -162,7 +164,7 @@ def _block(steps: Steps, size: int, power: float) -> tuple[Block, float]:
     return Block(statistics.fmean(values), se, steps.rate), (variance / share).sqrt().mean().item()
 
 
-def _race(module: Located, density: Density, effort: Effort, power: float) -> Steps:
+def _race(module: Located, density: Density, effort: Effort, races: int, power: float) -> Steps:
     """Steps at the rate that came farthest, all from the same start with the same noise; its weights stay."""
     start = deepcopy(module.state_dict())
     devices = [module.mean.device] if module.mean.is_cuda else []
@@ -171,7 +173,7 @@ def _race(module: Located, density: Density, effort: Effort, power: float) -> St
         module.load_state_dict(start)
         with torch.random.fork_rng(devices):
             steps = Steps(module, density, effort, rate)
-            for _ in range(effort.races):
+            for _ in range(races):
                 steps.step(power)
             found = elbo(module(), density, 2000, power)
         score = found.inside if math.isfinite(found.inside) else -math.inf
