@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +16,10 @@ from torch import Tensor
 
 import flowvi
 from flowvi import supports as s
-from flowvi.inference.fitting import EFFORTS, Fit
+from flowvi.inference.fitting import EFFORTS, Fit, probes
 from flowvi.inference.fitting.elbo import elbo_of_weights
+from flowvi.inference.fitting.probes import CHECKS
+from flowvi.inference.fitting.search import Search
 from flowvi.inference.targets import TARGETS
 
 
@@ -121,7 +126,7 @@ def test_the_result() -> None:
         assert words in text
     for words in ("VERDICT: ", "k̂", "Searched for modes from 64 starts"):
         assert words in text
-    assert "Interrupted" not in text and "mean-field: not converged after 7 steps" in text
+    assert "Interrupted" not in text and "mean-field: not converged after 6 steps" in text
 
 
 @pytest.mark.usefixtures("brief")
@@ -172,27 +177,78 @@ def test_a_flow_of_zukos() -> None:
     assert stage.trace.steps == 12 and math.isfinite(stage.elbo)
 
 
-@pytest.mark.usefixtures("brief")
-@pytest.mark.parametrize("calls", [20, 100, 148, 195])
-def test_interrupted(calls: int) -> None:
-    """Ctrl-C in the first start, among the starts, in mean-field and in the flow: what there is comes back."""
-    count = 0
+class Broken:
+    """A standard Gaussian that is interrupted by Ctrl-C at one of its calls, and counts them."""
 
-    def log_density(z: Tensor) -> Tensor:
-        nonlocal count
-        count += 1
-        if count == calls:
+    def __init__(self, call: int) -> None:
+        self.call, self.calls = call, 0
+
+    def __call__(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.call:
             raise KeyboardInterrupt
         return standard(z)
 
-    if calls == 20:
-        with pytest.raises(KeyboardInterrupt):
-            flowvi.fit(log_density, 2)
-        return
-    found = flowvi.fit(log_density, 2)
+
+@pytest.fixture
+def calls(brief: None) -> Mapping[str, int]:
+    """The call of the density at which each part of a fit begins."""
+    return began()
+
+
+@cache
+def began() -> Mapping[str, int]:
+    density, found = Broken(0), dict[str, int]()
+
+    def note(name: str, function: Any) -> Any:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            found.setdefault(name, density.calls)
+            return function(*args, **kwargs)
+
+        return noted
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_natural_gaussians", "_stage", "_mixture", "_flows"):
+            patch.setattr(Search, name, note(name, getattr(Search, name)))
+        for name in ("weigh", "missed_modes", "far_mass", "run_chains", "anneal"):
+            patch.setattr(probes, name, note(name, getattr(probes, name)))
+        flowvi.fit(density, 2)
+    return found
+
+
+def test_interrupted_before_there_is_anything(calls: Mapping[str, int]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        flowvi.fit(Broken(calls["_natural_gaussians"] + 1), 2)
+
+
+@pytest.mark.parametrize("part", ["_stage", "_mixture", "_flows"])
+def test_the_search_interrupted(calls: Mapping[str, int], part: str) -> None:
+    """Ctrl-C in mean-field, among the optimisations and in the flow: what there is comes back, weighed and no more."""
+    density = Broken(calls[part] + 3)
+    found = flowvi.fit(density, 2)
     assert found.interrupted and found.stages and math.isfinite(found.log_evidence)
+    assert density.calls - density.call < 20  # what is measured takes no time
+    assert found.measured.skipped == CHECKS[1:] and found.verdict.label == "caution"
     assert "Interrupted: the search had not ended." in str(found)
+    assert "these checks were not made: modes, rays, chains, annealing." in str(found)
     assert found.sample(3).shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("check", "name"), list(zip(CHECKS, ["weigh", "missed_modes", "far_mass", "run_chains", "anneal"], strict=True))
+)
+def test_the_checks_interrupted(calls: Mapping[str, int], check: str, name: str, tmp_path: Path) -> None:
+    """Ctrl-C after the search: the fit comes back with what was measured, and says what was not."""
+    found = flowvi.fit(Broken(calls[name] + 1), 2)
+    assert found.interrupted and len(found.stages) == 3 and found.sample(3).shape == (3, 2)
+    assert found.measured.skipped == CHECKS[CHECKS.index(check) :]
+    weighed = check != "weights"
+    assert math.isfinite(found.log_evidence) == weighed
+    assert found.verdict.label == ("caution" if weighed else "do not trust") and len(found.verdict.reasons) == 1
+    assert f"Interrupted, so these checks were not made: {', '.join(found.measured.skipped)}." in str(found)
+    assert "Interrupted: the checks of the posterior had not ended." in str(found)
+    found.save(tmp_path)
+    assert str(flowvi.load(tmp_path)) == str(found)
 
 
 @pytest.mark.usefixtures("brief")

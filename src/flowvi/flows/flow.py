@@ -12,7 +12,7 @@ from torch.distributions import Distribution, constraints
 
 from flowvi.errors import ContextError, DataError, ShapeError
 from flowvi.flows.fitting import fit_to
-from flowvi.flows.path import along_path
+from flowvi.flows.path import along_path, score
 
 __all__ = ["Chain", "DiagonalGaussian", "Flow", "FlowDistribution", "Link", "Part", "check_size"]
 
@@ -227,11 +227,15 @@ class FlowDistribution(Distribution):
             path: whether the log density's gradient by the parameters goes through the samples alone, which leaves out
                 a part of expectation 0 (Roeder et al. 2017, arXiv:1703.09194). The values are the same.
         """
-        noise = torch.randn(
-            self._extended_shape(Size(sample_shape)), dtype=self.base_mean.dtype, device=self.base_mean.device
-        )
+        noise = self._noise(sample_shape)
         z, log_q = self.push(noise)
         return z, along_path(self, noise, z, log_q) if path else log_q
+
+    def sample_and_score(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor, Tensor]:
+        """Reparameterised samples z (S…, batch…, D), ln q(z) (S…, batch…), and the score ∇_z ln q(z), a constant."""
+        noise = self._noise(sample_shape)
+        z, log_q = self.push(noise)
+        return z, log_q, score(self, noise, z.detach())
 
     def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Push standard normal noise (S…, batch…, D) through base and chain: z and ln q(z).
@@ -277,6 +281,10 @@ class FlowDistribution(Distribution):
         for chain, conditioning in self.parts:
             z, _ = self._apply(chain.forward, z, chain, conditioning)
         return z
+
+    def _noise(self, sample_shape: Any) -> Tensor:
+        shape = self._extended_shape(Size(sample_shape))
+        return torch.randn(shape, dtype=self.base_mean.dtype, device=self.base_mean.device)
 
     def _check_size(self, points: Tensor) -> None:
         if points.dim() == 0 or points.shape[-1:] != self.event_shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,19 @@ class LayerChain(nn.Module):
         inverses = [layer.inverse for layer in reversed(self.layers)]
         return _through(inverses, z, context)
 
+    @property
+    def push_score(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        """Points and the score there to those after the chain, without gradients: see `flowvi.flows.path`.
+
+        None where a layer has no `push_score` of its own.
+        """
+        return self._push_score if all(hasattr(layer, "push_score") for layer in self.layers) else None
+
+    def _push_score(self, z: Tensor, slope: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        for layer in cast(Any, self.layers):
+            z, slope = layer.push_score(z, slope, context)
+        return z, slope
+
 
 def _through(maps: Any, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
     total: Tensor = z.new_zeros(z.shape[:-1])
@@ -125,6 +138,28 @@ class Conditioner(nn.Module):
             if k == 0 and self.context is not None:
                 z = z + self.context(context)
         return z
+
+    def linearised(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """What it gives at z, and its transposed Jacobian by the coordinates there; of layers without masks.
+
+        (S, batch, inputs) -> (S, batch, outputs), and a function of (S, batch, outputs) that gives (S, batch, inputs).
+        """
+        hidden: list[Tensor] = []
+        for k, layer in enumerate(self.layers):
+            z = layer(hidden[-1] if k else z)
+            if k == 0 and self.context is not None:
+                z = z + self.context(context)
+            if k < len(self.layers) - 1:
+                hidden.append(z.tanh())
+
+        def transposed(slope: Tensor) -> Tensor:
+            for layer, h in zip(reversed(cast(Any, self.layers)), [*reversed(hidden), None], strict=True):
+                slope = slope @ layer.weight
+                if h is not None:
+                    slope = slope - slope * h * h
+            return slope
+
+        return z, transposed
 
 
 class MaskedLinear(nn.Linear):

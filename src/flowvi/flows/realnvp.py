@@ -84,8 +84,25 @@ class AffineCoupling(nn.Module):
         s, t = self._scale_and_shift(a, context)
         return self._join(a, (b - t) * (-s).exp()), s.sum(-1)
 
+    def push_score(self, z: Tensor, slope: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """z and the score g there to the image and its score (see `flowvi.flows.path`); no gradients.
+
+        g_B e^(−s) of the image's moved coordinates, and g_A − ∂/∂z_A Σ (s·(1 + z_B g_B) + t·g_B e^(−s)) of the others.
+        """
+        a, b = self._split(z)
+        slope_a, slope_b = self._split(slope)
+        raw, transposed = self.network.linearised(a, context)
+        s, t = self._bounded(raw)
+        grown, moved = s.exp(), slope_b * (-s).exp()
+        by_scale = (1 + b * slope_b) * (1 - (s / LARGEST_LOG_SCALE).square())
+        slope_a = slope_a - transposed(torch.cat([by_scale, moved], -1))
+        return self._join(a, b * grown + t), self._join(slope_a, moved)
+
     def _scale_and_shift(self, a: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        s, t = self.network(a, context).chunk(2, dim=-1)
+        return self._bounded(self.network(a, context))
+
+    def _bounded(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = raw.chunk(2, dim=-1)
         return LARGEST_LOG_SCALE * (s / LARGEST_LOG_SCALE).tanh(), t
 
     def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ class Effort:
     blocks: int
     """Blocks of a flow's fit; a Gaussian's takes a quarter of them."""
     races: int
-    """Steps of each race for the step size."""
+    """Steps of each race for the step size; a Gaussian's is a quarter as long."""
     tolerance: float
     """Nats: a fit whose last quarter gains less than this, or than twice its error, has converged."""
     draws: int

@@ -18,6 +18,7 @@ from flowvi.inference.fitting.kinds import flow_makers
 from flowvi.inference.fitting.probes import measure
 from flowvi.inference.fitting.result import Fit
 from flowvi.inference.fitting.search import Progress, Search, starting_points, winner
+from flowvi.inference.fitting.threads import few_threads
 from flowvi.inference.fitting.verdict import judge
 from flowvi.inference.supports import Support
 
@@ -84,8 +85,9 @@ def fit(
         check_density(density, torch.randn(8, joint.size).to(like))
         points = starting_points(density, EFFORTS[effort].restarts, like)
         search = Search(density, EFFORTS[effort], makers, tails, progress)
-        search.run(points)
-        return _result(search, joint)
+        with few_threads(density, like.new_zeros(EFFORTS[effort].samples, joint.size)):
+            search.run(points)
+            return _result(search, joint)
 
 
 def _result(search: Search, joint: Joint) -> Fit:

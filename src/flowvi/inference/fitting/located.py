@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -118,11 +117,9 @@ class LocatedDistribution(Distribution):
 
 def _sample_and_score(q: Any, shape: Size) -> tuple[Tensor, Tensor, Tensor]:
     """Of any distribution: flowvi's flows bring the score along the path, another package's is differentiated."""
-    if "path" in inspect.signature(q.rsample_and_log_prob).parameters:
-        x, log_q = q.rsample_and_log_prob(shape, path=True)
-        if x.requires_grad:
-            return x, log_q, torch.autograd.grad(log_q.sum(), x, retain_graph=True)[0]
-    else:
-        x, log_q = q.rsample_and_log_prob(shape)
+    if hasattr(q, "sample_and_score"):
+        found: tuple[Tensor, Tensor, Tensor] = q.sample_and_score(shape)
+        return found
+    x, log_q = q.rsample_and_log_prob(shape)
     at = x.detach().requires_grad_()
     return x, log_q, torch.autograd.grad(q.log_prob(at).sum(), at)[0]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import Effort
-from flowvi.inference.fitting.elbo import ELBO, elbo, elbo_of_weights
+from flowvi.inference.fitting.elbo import elbo
 from flowvi.inference.fitting.located import Located
 
 __all__ = ["Block", "Trace", "maximise"]
@@ -50,7 +50,7 @@ def maximise(
     module: Located,
     density: Density,
     effort: Effort,
-    blocks: int,
+    share: float = 1.0,
     coldest: float = 1.0,
     report: Callable[[Block], None] | None = None,
 ) -> Trace:
@@ -66,13 +66,14 @@ def maximise(
         module: trained in place.
         density: over unconstrained points.
         effort: how much of each.
-        blocks: the most of them.
+        share: of the effort's blocks and of its race, 0 to 1.
         coldest: the power of the density at the start, raised to 1 over the first half.
         report: called after each block.
     """
     trace, kept = Trace(), deepcopy(module.state_dict())
+    blocks, races = (max(1, round(share * most)) for most in (effort.blocks, effort.races))
     try:
-        steps = _race(module, density, effort, coldest)
+        steps = _race(module, density, effort, races, coldest)
         trace.rate = steps.rate
         for i in range(blocks):
             power = coldest ** max(0.0, 1 - 2 * i / blocks)
@@ -111,7 +112,8 @@ class Steps:
         self.module, self.density, self.count = module, density, 0
         self.samples = max(effort.samples, min(4 * len(module.mean), 4 * effort.samples))
         self.parameters: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.adam = torch.optim.Adam(self.parameters, lr=rate)
+        # fused: one operation for all parameters, which are many and small
+        self.adam = torch.optim.Adam(self.parameters, lr=rate, fused=bool(self.parameters))
         self.norms: deque[float] = deque(maxlen=100)
 
     @property
@@ -124,36 +126,45 @@ class Steps:
     def rate(self, rate: float) -> None:
         self.adam.param_groups[0]["lr"] = rate
 
-    def step(self, power: float = 1.0) -> ELBO:
-        """One update on the density to a power; the ELBO (at power 1) of the weights before it."""
+    def step(self, power: float = 1.0) -> Tensor:
+        """One update on the density to a power; ln f − ln q at the draws that it is made from, (n,)."""
         z, log_q, score = self.module().sample_and_score(torch.Size((self.samples,)))
         value, slope = self.density.value_and_gradient(z)
-        good = value.isfinite() & slope.isfinite().all(-1) & score.isfinite().all(-1)
-        pull = torch.where(good.unsqueeze(-1), score - power * slope, 0.0) / good.sum().clamp(min=1)
+        pull = score - power * slope
+        good = value.isfinite() & pull.isfinite().all(-1)
+        pull = torch.where(good.unsqueeze(-1), pull, 0.0) / good.sum().clamp(min=1)
         self.adam.zero_grad()
         z.backward(pull)
-        norm = nn.utils.get_total_norm([each.grad for each in self.parameters if each.grad is not None])
-        if norm.isfinite() and norm > 0:
-            self.norms.append(norm.item())
-            bound = _BOUND * statistics.median(self.norms)
-            for each in self.parameters:
-                if each.grad is not None:
-                    each.grad.mul_((bound / norm).clamp(max=1.0))
-            self.adam.step()
+        self._update([each.grad for each in self.parameters if each.grad is not None])
         self.count += 1
-        return elbo_of_weights(value - log_q)
+        log_weights: Tensor = value - log_q.detach()
+        return log_weights
+
+    def _update(self, gradients: list[Tensor]) -> None:
+        """Adam's, with the gradients bounded."""
+        norm = nn.utils.get_total_norm(gradients).item()
+        if not math.isfinite(norm) or norm <= 0:
+            return
+        self.norms.append(norm)
+        bound = _BOUND * statistics.median(self.norms)
+        if norm > bound:
+            torch._foreach_mul_(gradients, bound / norm)
+        self.adam.step()
 
 
 def _block(steps: Steps, size: int, power: float) -> tuple[Block, float]:
     """So many steps: the mean of their ELBOs, and of their log weights' standard deviations."""
-    found = [steps.step(power) for _ in range(size)]
-    values = [each.inside for each in found if math.isfinite(each.inside)] or [-math.inf]
+    log_weights = torch.stack([steps.step(power) for _ in range(size)]).double()
+    good = log_weights.isfinite()
+    share = good.double().mean(-1)
+    mean = torch.where(good, log_weights, 0.0).mean(-1) / share
+    variance = torch.where(good, log_weights - mean[:, None], 0.0).square().mean(-1) / share
+    values = (mean + share.log())[share > 0].tolist() or [-math.inf]
     se = statistics.pstdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    spread = statistics.fmean(each.se for each in found) * math.sqrt(steps.samples)
-    return Block(statistics.fmean(values), se, steps.rate), spread
+    return Block(statistics.fmean(values), se, steps.rate), (variance / share).sqrt().mean().item()
 
 
-def _race(module: Located, density: Density, effort: Effort, power: float) -> Steps:
+def _race(module: Located, density: Density, effort: Effort, races: int, power: float) -> Steps:
     """Steps at the rate that came farthest, all from the same start with the same noise; its weights stay."""
     start = deepcopy(module.state_dict())
     devices = [module.mean.device] if module.mean.is_cuda else []
@@ -162,7 +173,7 @@ def _race(module: Located, density: Density, effort: Effort, power: float) -> St
         module.load_state_dict(start)
         with torch.random.fork_rng(devices):
             steps = Steps(module, density, effort, rate)
-            for _ in range(effort.races):
+            for _ in range(races):
                 steps.step(power)
             found = elbo(module(), density, 2000, power)
         score = found.inside if math.isfinite(found.inside) else -math.inf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from flowvi.inference.fitting.result import Stage
     from flowvi.inference.fitting.search import Search
 
-__all__ = ["Chains", "Measured", "Missed", "measure"]
+__all__ = ["CHECKS", "Chains", "Measured", "Missed", "measure"]
 
 _MISSED = 10.0  # q is less than the density over this: mass that q does not have
+_BRIEF = 10_000  # draws after an interrupted search, for which nobody waits long
 _TRANSITIONS = 20
 _WARM = 10  # more, before them, for the step size
 _LEAPFROG = 10
@@ -77,32 +78,65 @@ class Measured:
     apart: float
     """The largest distance of means, in standard deviations, from another fit of as high an ELBO; or 0."""
     interrupted: bool
+    """Whether the search was; `skipped` says whether it was the checks."""
+    skipped: tuple[str, ...] = ()
+    """The checks of `CHECKS` that did not run, whose numbers here are NaN or empty."""
+
+
+CHECKS = "weights", "modes", "rays", "chains", "annealing"
+"""What a posterior is checked by, in this order: what is quick comes first."""
 
 
 def measure(search: Search, best: Stage) -> Measured:
-    """Measure a posterior.
+    """Measure a posterior: by its weights alone, and by few of them, where the search was interrupted.
+
+    Upon Ctrl-C what was measured stays, and `skipped` names the rest.
 
     Raises:
         ConfigError: the package arviz-stats is missing (extra `fit`).
     """
-    density, effort, module = search.density.apart(), search.effort, best.module
-    weighed = weigh(module, density, effort.evidence)
-    log_z = weighed.log_evidence if math.isfinite(weighed.log_evidence) else best.found.inside
-    annealed, error = anneal(density, module(), effort.chains, effort.distributions)
+    brief = search.interrupted
+    draws = min(search.effort.evidence, _BRIEF) if brief else search.effort.evidence
+    checks = _checks(search, best, draws)
+    found: dict[str, Any] = {}
+    try:
+        for name in CHECKS[:1] if brief else CHECKS:
+            found[name] = checks[name](found)
+    except KeyboardInterrupt:
+        pass
     starts = torch.zeros(0) if search.starts is None else search.starts
+    annealed, error = found.get("annealing", (math.nan, math.nan))
     return Measured(
-        draws=effort.evidence,
-        weighed=weighed,
-        missed=tuple(missed_modes(density, module(), log_z, search.modes)),
-        chains=run_chains(density, module(), log_z, 4 * effort.chains),
+        draws=draws,
+        weighed=found.get("weights", Weighed.unknown()),
+        missed=found.get("modes", ()),
+        chains=found.get("chains", Chains(math.nan, math.nan, math.nan, math.nan)),
         annealed=annealed,
         annealed_se=error,
-        far=far_mass(density, module()),
+        far=found.get("rays", math.nan),
         starts=len(starts),
         region=(starts.min().item(), starts.max().item()) if len(starts) else (0.0, 0.0),
         apart=_apart(search, best),
         interrupted=search.interrupted,
+        skipped=tuple(name for name in CHECKS if name not in found),
     )
+
+
+def _checks(search: Search, best: Stage, draws: int) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
+    """Each check, called with what those before it found."""
+    density, effort, module = search.density.apart(), search.effort, best.module
+
+    def log_z(found: Mapping[str, Any]) -> float:
+        value: float = found["weights"].log_evidence
+        return value if math.isfinite(value) else best.found.inside
+
+    return {
+        "weights": lambda _: weigh(module, density, draws),
+        "modes": lambda found: tuple(missed_modes(density, module(), log_z(found), search.modes)),
+        "rays": lambda _: far_mass(density, module()),
+        "chains": lambda found: run_chains(density, module(), log_z(found), 4 * effort.chains),
+        "annealing": lambda _: anneal(density, module(), effort.chains, effort.distributions),
+    }
 
 
 def _apart(search: Search, best: Stage) -> float:

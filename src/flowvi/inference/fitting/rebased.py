@@ -56,12 +56,16 @@ class RebasedDistribution(Distribution):
 
         The base's draws themselves have no gradient.
         """
-        with torch.no_grad():
-            noise = self.base.sample(Size(sample_shape))
+        if path:
+            z, log_q, slope = self.sample_and_score(sample_shape)
+            return z, log_q.detach() + ((z - z.detach()) * slope).sum(-1)
+        return self.push(self._noise(sample_shape))
+
+    def sample_and_score(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples z (S…, D), ln q(z) (S…,), and ∇_z ln q(z), a constant (S…, D)."""
+        noise = self._noise(sample_shape)
         z, log_q = self.push(noise)
-        if not path:
-            return z, log_q
-        return z, log_q.detach() + ((z - z.detach()) * self._score(noise, z.detach())).sum(-1)
+        return z, log_q, self._score(noise, z.detach())
 
     def push(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Noise of the base (S…, D) as points, and ln q there (S…,)."""
@@ -72,6 +76,11 @@ class RebasedDistribution(Distribution):
         """ln q(value), (S…,), at any points (S…, D)."""
         noise, log_q = self.flow.pull(value)
         return log_q + self._change(noise)
+
+    @torch.no_grad()
+    def _noise(self, sample_shape: Any) -> Tensor:
+        noise: Tensor = self.base.sample(Size(sample_shape))
+        return noise
 
     def _change(self, noise: Tensor) -> Tensor:
         gaussian = -0.5 * noise.square().sum(-1) - 0.5 * noise.shape[-1] * math.log(2 * math.pi)

@@ -143,8 +143,8 @@ class Fit:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the search."""
-        return self.measured.interrupted
+        """Whether Ctrl-C ended the search, or the checks after it."""
+        return self.measured.interrupted or bool(self.measured.skipped)
 
     @property
     def converged(self) -> bool:

@@ -31,6 +31,7 @@ _COLDEST = 0.05  # the power of a tempered start
 _WORTH = 0.01  # nats: less is not worth a richer posterior, whatever its error
 _FAR = 5.0  # standard deviation of the over-dispersed starts
 _WIDTHS = 1.0, 0.1, 3.0, 0.01, 10.0
+_GAUSSIAN = 0.25  # of a flow's steps: natural gradients have brought it near
 _STARTS = 64  # optimisations in search of modes
 _MODES = 32  # that are kept
 _ROUNDS = 15  # of the mixture's adaptation
@@ -114,7 +115,7 @@ class Search:
         self.stages.append(Stage(name="full-rank", module=module, trace=trace, found=found, seconds=0.0))
 
     def _stage(self, name: str, module: Located) -> Stage:
-        stage = self._fitted(name, module, max(1, self.effort.blocks // 4))
+        stage = self._fitted(name, module, _GAUSSIAN)
         self.stages.append(stage)
         if stage.trace.interrupted:
             raise KeyboardInterrupt
@@ -150,7 +151,10 @@ class Search:
         self.stages.append(Stage(name="mixture", module=module, trace=trace, found=value, seconds=seconds))
 
     def _flows(self) -> None:
-        """Each kind, from the best posterior so far; all after the first from the tempered density."""
+        """Each kind, from the best posterior so far; all after the first from the tempered density.
+
+        No more of them where one leaves less to gain than a richer posterior must bring.
+        """
         best = winner(self.stages)
         if self.tails is not None and best.name != "mixture":
             best = next((stage for stage in self.stages if stage.name == "student"), best)
@@ -160,7 +164,7 @@ class Search:
             flow = make_flow().to(mean)
             if base is not None and isinstance(flow, Flow):
                 flow = Rebased(flow, base)
-            stage = self._fitted("flow", Located(flow, mean, scale), self.effort.blocks, _COLDEST if i else 1.0)
+            stage = self._fitted("flow", Located(flow, mean, scale), coldest=_COLDEST if i else 1.0)
             self._restart("tempered" if i else best.name, "flow", stage.module, stage.found)
             if i == 0:
                 self.stages.append(stage)
@@ -168,15 +172,17 @@ class Search:
                 self.stages[-1] = stage
             if stage.trace.interrupted:
                 raise KeyboardInterrupt
+            if _left(stage.found, self.effort.draws) < _WORTH:
+                return
 
-    def _fitted(self, name: str, module: Located, blocks: int, coldest: float = 1.0) -> Stage:
+    def _fitted(self, name: str, module: Located, share: float = 1.0, coldest: float = 1.0) -> Stage:
         started = time.process_time()
 
         def report(block: Block) -> None:
             if self.progress:
                 self.progress(Progress(name, block.elbo, block.se, block.rate))
 
-        trace = maximise(module, self.density, self.effort, blocks, coldest, report)
+        trace = maximise(module, self.density, self.effort, share, coldest, report)
         module.requires_grad_(False)
         found = elbo(module(), self.density, self.effort.draws)
         return Stage(name=name, module=module, trace=trace, found=found, seconds=time.process_time() - started)
@@ -200,6 +206,11 @@ def winner(stages: list[Stage]) -> Stage:
         if stage.found.inside - best.found.inside > max(2 * error, _WORTH):
             best = stage
     return best
+
+
+def _left(found: ELBO, draws: int) -> float:
+    """Nats that a better posterior would gain, about: half the log weights' variance, KL(q ‖ f/Z) near the density."""
+    return 0.5 * draws * found.se**2 if found.share == 1 else math.inf
 
 
 def starting_points(density: Density, n: int, like: Tensor) -> Tensor:

@@ -94,7 +94,8 @@ def _remarks(fit: Fit) -> Iterator[str]:
             f"{fit.elbo}, and {fit.stage.found.inside:.4f} if it is cut off there."
         )
     if fit.interrupted:
-        yield "Interrupted: the search had not ended."
+        ended = "the search had" if fit.measured.interrupted else "the checks of the posterior had"
+        yield f"Interrupted: {ended} not ended."
 
 
 def _gain(flow: Stage, before: Stage) -> str:

@@ -64,6 +64,7 @@ class _Finding:
 _HEAVIER = "Try effort='thorough', or a heavier base: fit(…, tails=3)."
 _RICHER = "Try effort='thorough', or another flow: fit(…, flow='realnvp'); or reparameterise the model."
 _SAMPLE = "Compare with a long run of Markov chain Monte Carlo before you use it."
+_AGAIN = "Run it again to its end."
 _PROPER = "Check that the density has a finite integral: a flat prior on an unbounded parameter has none."
 
 
@@ -73,7 +74,7 @@ def judge(measured: Measured) -> Verdict:
     `trust` needs that nothing speaks against it: neither the weights of draws, nor what chains, annealing, optima and
     rays found beyond them. It holds for the region that was searched: nothing can see farther.
     """
-    found = [*_weights(measured), *_search(measured)]
+    found = [*([] if "weights" in measured.skipped else _weights(measured)), *_search(measured)]
     if math.isfinite(measured.weighed.log_evidence):
         found += _beyond(measured)
     if not found:
@@ -144,7 +145,7 @@ def _beyond(measured: Measured) -> Iterator[_Finding]:
         )
     apart = abs(weighed.log_evidence - measured.annealed)
     error = math.hypot(weighed.log_evidence_se, measured.annealed_se)
-    if not apart <= max(APART[0] * error, APART[1]):
+    if "annealing" not in measured.skipped and not apart <= max(APART[0] * error, APART[1]):
         both = f"{weighed.log_evidence:.3f} by the weights, {measured.annealed:.3f} by annealing"
         yield _Finding(1, f"Two estimates of ln Z disagree: {both}.", _SAMPLE)
     if measured.far > FAR:
@@ -154,7 +155,11 @@ def _beyond(measured: Measured) -> Iterator[_Finding]:
 
 def _search(measured: Measured) -> Iterator[_Finding]:
     if measured.interrupted:
-        yield _Finding(1, "The search was interrupted before its end.", "Run it again to its end.")
+        yield _Finding(1, "The search was interrupted before its end.", _AGAIN)
+    if measured.skipped:
+        # without weights nothing is known of the fit
+        severity = 2 if "weights" in measured.skipped else 1
+        yield _Finding(severity, f"Interrupted, so these checks were not made: {', '.join(measured.skipped)}.", _AGAIN)
     if measured.apart > AGREEMENT:
         reason = f"Two fits from different starts disagree by {measured.apart:.1f} standard deviations of a parameter"
         yield _Finding(1, f"{reason}, with as high an ELBO.", _SAMPLE)

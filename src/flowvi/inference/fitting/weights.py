@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -60,6 +60,11 @@ class Weighed:
     is off by more."""
     lacking: float
     """The mass where q is below a tenth of the density."""
+
+    @classmethod
+    def unknown(cls) -> Weighed:
+        """What is known without weights: nothing."""
+        return cls(**{each.name: math.nan for each in fields(cls)})
 
 
 @torch.no_grad()
