@@ -38,7 +38,8 @@ def chi_square(found: Sequence[int]) -> float:
     expected = len(found) / bins
     counts = _counts(torch.tensor(list(found))[None]).reshape(bins, -1).sum(-1)
     statistic = (counts - expected).square().sum() / expected
-    return torch.special.gammaincc(torch.tensor((bins - 1) / 2).double(), statistic / 2).item()
+    p: float = torch.special.gammaincc(torch.tensor((bins - 1) / 2).double(), statistic / 2).item()
+    return p
 
 
 def deviation(found: Sequence[int]) -> tuple[float, float]:

@@ -44,7 +44,8 @@ def _beside(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _off(record: Record) -> float:
-    return (float(record["log_evidence"]) - record["log_z"]) / float(record["log_evidence_se"])
+    off: float = float(record["log_evidence"]) - record["log_z"]
+    return off / float(record["log_evidence_se"])
 
 
 def _errors(what: str, offs: Sequence[float]) -> str:
