@@ -10,7 +10,7 @@ cores, and want the machine for themselves (the load average before and after is
 - growth: time and peak memory against K, D, batch and S
 - startup: imports and the first step
 - flows: flowvi's families beside one another (ten minutes; `python -m benchmarks.flows --help`)
-- fit: flowvi.fit beside pyro's guides and NUTS, at equal time (an hour; alone: `python -m benchmarks fit --help`)
+- fit: flowvi.fit beside pyro's guides and NUTS, at equal time (alone, with options of its own: `fit --help`)
 - report: measures nothing; the targets' table and the figure from the files
 
 In each part all contenders take turns in one run (`benchmarks/measure.py`); the table gives medians, with quartiles in
@@ -55,7 +55,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     names = [word for word in options.words if "=" not in word]
     if unknown := sorted({*names} - {*PARTS, "flows", "report"}):
-        print(f"benchmarks: no part {unknown[0]!r}: there are {', '.join(PARTS)}, flows and report", file=sys.stderr)
+        there = f"{', '.join(PARTS)}, flows, report, and by itself fit"
+        print(f"benchmarks: no part {unknown[0]!r}: there are {there}", file=sys.stderr)
         return 1
     try:
         overrides = parse_overrides([word for word in options.words if "=" in word])

@@ -3,8 +3,8 @@
 Each target is fitted by flowvi, verdict and all; the CPU time of the process that it took, in one thread, is what every
 setting of every other contender is given on that target. (CPU time, since the machine may be shared.) All fit the same
 log density in unconstrained coordinates, in float32. A line is written for each target, seed and contender, with
-versions, machine and commit; what is on file is not run again. pyro is installed by `benchmarks/requirements.txt`;
-where it is not, that is said, and flowvi stands alone.
+versions, machine and commit; what is on file is not run again. The targets by default take half an hour of CPU time a
+seed. pyro is installed by `benchmarks/requirements.txt`; where it is not, that is said, and flowvi stands alone.
 """
 
 from __future__ import annotations

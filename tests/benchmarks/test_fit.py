@@ -12,6 +12,7 @@ import pytest
 import torch
 
 command = pytest.importorskip("benchmarks.fit.command", reason="the benchmarks are only in the checkout")
+from benchmarks import __main__ as program  # noqa: E402
 from benchmarks import peers  # noqa: E402
 from benchmarks.fit import guides, table  # noqa: E402
 from benchmarks.fit.problem import Problem  # noqa: E402
@@ -72,7 +73,7 @@ def test_a_tiny_run_is_resumed_and_printed(
 
 
 def test_an_unknown_target_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["--targets=nobody"]) == 1
+    assert program.main(["fit", "--targets=nobody"]) == 1
     assert "no target is like nobody: there are gaussian_2_condition_1e0" in capsys.readouterr().err
 
 
