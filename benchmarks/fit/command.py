@@ -10,7 +10,6 @@ seed. pyro is installed by `benchmarks/requirements.txt`; where it is not, that 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
@@ -107,7 +106,8 @@ def _one(contender: str, run: Contender, problem: Problem, budget: float, seed: 
 
 
 def _line(record: Record) -> str:
-    said = record.get("error") or f"ELBO {record.get('elbo', math.nan):.4f}, marginal {record['marginal_error']:.2f}"
+    elbo = f"ELBO {record['elbo']:.4f}, " if "elbo" in record else ""
+    said = record.get("error") or f"{elbo}marginal {record['marginal_error']:.2f}"
     return f"{record['target']}, seed {record['seed']}, {record['contender']}: {said}, {record['seconds']:.1f} s"
 
 

@@ -24,13 +24,16 @@ def _rows(records: Sequence[Record]) -> Iterator[str]:
     for target in _unique(records, "target"):
         for name, group in _best(records, target).items():
             elbo, se = _elbo(group)
-            errors = [record["marginal_error"] for record in group if record.get("marginal_error") is not None]
+            errors = [float(record["marginal_error"]) for record in group if "marginal_error" in record]
             words = list(dict.fromkeys(_words(record) for record in group))
-            gap = group[0].get("log_z", math.nan) - elbo
-            yield (
-                f"{target:<26}{name:<24}{elbo:>10.3f}{se:>8.4f}{gap:>8.3f}{median(errors or [math.nan]):>10.1f}"
-                f"{fmean(record['seconds'] for record in group):>8.1f}  {'; '.join(words)}"
-            )
+            numbers = elbo, se, group[0].get("log_z", math.nan) - elbo, median(errors or [math.nan])
+            cells = "".join(map(_cell, numbers, (10, 8, 8, 10), (3, 4, 3, 1)))
+            seconds = fmean(record["seconds"] for record in group)
+            yield f"{target:<26}{name:<24}{cells}{seconds:>8.1f}  {'; '.join(words)}"
+
+
+def _cell(value: float, width: int, digits: int) -> str:
+    return "–".rjust(width) if math.isnan(value) else f"{value:>{width}.{digits}f}"
 
 
 def _words(record: Record) -> str:
@@ -78,11 +81,12 @@ def _rank(group: Sequence[Record]) -> float:
 
 
 def _elbo(group: Sequence[Record]) -> tuple[float, float]:
-    """Mean over seeds and its error by the draws; NaN where there is none."""
+    """Mean over seeds and its error by the draws; NaN where there is none, −inf ± 0 where an optimisation blew up."""
     if any("elbo" not in record for record in group):
         return math.nan, math.nan
+    mean = fmean(float(record["elbo"]) for record in group)
     se = math.sqrt(sum(float(record["elbo_se"]) ** 2 for record in group)) / len(group)
-    return fmean(float(record["elbo"]) for record in group), se
+    return mean, se if math.isfinite(mean) else 0.0
 
 
 def _unique(records: Sequence[Record], key: str) -> list[str]:

@@ -77,6 +77,13 @@ def test_an_unknown_target_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     assert "no target is like nobody: there are gaussian_2_condition_1e0" in capsys.readouterr().err
 
 
+def test_a_peer_that_blew_up_is_lower() -> None:
+    said = table.fit_table(
+        [record("flowvi", -0.1), record("AutoNormal (lr=1)", 0.0) | {"elbo": "-inf", "elbo_se": "nan"}]
+    )
+    assert "twice the error on 1 of 1 targets (by more than 0.01 nats too on 1), lower on 0" in said
+
+
 @needs_pyro
 @pytest.mark.parametrize("guide", ["AutoNormal", "AutoMultivariateNormal", "AutoIAFNormal"])
 def test_the_elbo_of_a_perfect_fit_is_ln_z(guide: str) -> None:
