@@ -1,6 +1,6 @@
 """Measure flowvi beside others: `python -m benchmarks [PART …] [key=value …]`.
 
-The parts, each of which can be named alone; without a name, all but the last run, in about a quarter of an hour on two
+The parts, each of which can be named alone; without a name, the first six run, in about a quarter of an hour on two
 cores, and want the machine for themselves (the load average before and after is kept):
 
 - chain: the planar chain alone, forward and backward, beside its own reference, torch.compile, pyro, normflows, flowjax
@@ -10,6 +10,7 @@ cores, and want the machine for themselves (the load average before and after is
 - growth: time and peak memory against K, D, batch and S
 - startup: imports and the first step
 - flows: flowvi's families beside one another (ten minutes; `python -m benchmarks.flows --help`)
+- fit: flowvi.fit beside pyro's guides and NUTS, at equal time (alone, with options of its own: `fit --help`)
 - report: measures nothing; the targets' table and the figure from the files
 
 In each part all contenders take turns in one run (`benchmarks/measure.py`); the table gives medians, with quartiles in
@@ -34,6 +35,7 @@ from typing import Any
 import torch
 
 from benchmarks import flows, targets
+from benchmarks.fit import command as fit
 from benchmarks.foundation import foundation
 from benchmarks.measure import usable_cores
 from benchmarks.settings import Settings
@@ -47,10 +49,14 @@ FIGURE = "benchmarks"
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, write the files; returns the exit status."""
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["fit"]:
+        return fit.main(words[1:])
     options = _parser().parse_args(words)
     names = [word for word in options.words if "=" not in word]
     if unknown := sorted({*names} - {*PARTS, "flows", "report"}):
-        print(f"benchmarks: no part {unknown[0]!r}: there are {', '.join(PARTS)}, flows and report", file=sys.stderr)
+        there = f"{', '.join(PARTS)}, flows, report, and by itself fit"
+        print(f"benchmarks: no part {unknown[0]!r}: there are {there}", file=sys.stderr)
         return 1
     try:
         overrides = parse_overrides([word for word in options.words if "=" in word])

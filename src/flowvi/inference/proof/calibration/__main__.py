@@ -1,0 +1,57 @@
+"""Calibration: `python -m flowvi.inference.proof.calibration [--sets 50] [--effort fast] [--only MODEL …] --out FILE`.
+
+For each data set θ is drawn from the prior and the data from the model, the posterior is fitted, and θ is ranked among
+99 of its draws: over many data sets the ranks are uniform if the fits are right on average, whatever the data (Talts
+et al. 2018, arXiv:1804.06788). A record is written as each fit ends, and what a file has already is not done again.
+`--print` only prints the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowvi.inference.fitting import EFFORTS
+from flowvi.inference.proof.calibration.models import MODELS
+from flowvi.inference.proof.calibration.records import calibrate
+from flowvi.inference.proof.calibration.table import calibration_table
+from flowvi.inference.proof.records import add, read
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run what is missing, print the tables; returns the exit status."""
+    options = _options(words)
+    done = {(record["model"], record["data_set"], record["effort"]) for record in read(options.out)}
+    try:
+        for data_set in range(0 if options.print else options.sets):
+            for name in options.only:
+                if (name, data_set, options.effort) not in done:
+                    record = calibrate(name, data_set, options.effort)
+                    add(options.out, record)
+                    said = record.get("verdict", "refused")
+                    print(f"{name}, data set {data_set}: {said}, {record['seconds']:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print("calibration: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    records = [record for record in read(options.out) if record["effort"] == options.effort]
+    print(calibration_table([record for record in records if record["model"] in options.only]))
+    return 0
+
+
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    name = "python -m flowvi.inference.proof.calibration"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.add_argument("--effort", choices=list(EFFORTS), default="fast")
+    parser.add_argument("--sets", type=int, default=50, help="data sets of each model (default: %(default)s)")
+    parser.add_argument("--only", action="append", choices=list(MODELS), help="a model; all by default")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--print", action="store_true", help="print the tables of what is on file")
+    options = parser.parse_args(words)
+    options.only = options.only or list(MODELS)
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
