@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from flowvi.errors import ConfigError
 from flowvi.inference.evidence.pareto import arviz
+from flowvi.inference.fitting.amortised.entry import fit_rows
 from flowvi.inference.fitting.checks import check_density
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import EFFORTS
@@ -21,13 +22,33 @@ from flowvi.inference.fitting.search import Progress, Search, starting_points, w
 from flowvi.inference.fitting.verdict import judge
 from flowvi.inference.supports import Support
 
+if TYPE_CHECKING:
+    from flowvi.inference.fitting.amortised.result import AmortisedFit
+
 __all__ = ["fit"]
 
 
+@overload
 def fit(
     log_density: Callable[[Any], Tensor],
     parameters: int | Mapping[str, Support],
     *,
+    context: None = None,
+    **settings: Any,
+) -> Fit: ...
+@overload
+def fit(
+    log_density: Callable[[Any, Tensor], Tensor],
+    parameters: int | Mapping[str, Support],
+    *,
+    context: Tensor,
+    **settings: Any,
+) -> AmortisedFit: ...
+def fit(
+    log_density: Callable[..., Tensor],
+    parameters: int | Mapping[str, Support],
+    *,
+    context: Tensor | None = None,
     seed: int = 0,
     effort: str = "default",
     flow: str | nn.Module | None = None,
@@ -36,17 +57,22 @@ def fit(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     progress: Callable[[Progress], object] | None = None,
-) -> Fit:
+) -> Fit | AmortisedFit:
     """Fit a posterior to an unnormalised log density: mean-field, full-rank and a flow, the best of them.
+
+    With a context, a posterior for every data set at once, whose parameters a network makes of the data set's context
+    (amortised inference: Kingma & Welling 2014, arXiv:1312.6114, Section 2).
 
     Args:
         log_density: values of the parameters -> ln f (n,), in nats, differentiable by torch: values are a tensor
-            (n, D), or by name (n, *shape).
+            (n, D), or by name (n, *shape). With a context it takes n rows of it, (n, C), as a second argument.
         parameters: D, or a support for each parameter's name.
+        context: (N, C), one row for each data set: its features or sufficient statistics. A tenth of the rows, by
+            chance, is held out, for the verdict.
         seed: of all chance. The caller's own random state is left as it is.
         effort: `fast`, `default` or `thorough`: see `EFFORTS`.
         flow: a kind of `flowvi.flows.build`, or a module (zuko's too) that, called, gives a distribution; it is
-            copied, not trained in place. By default the kinds of the effort.
+            copied, not trained in place. By default the kinds of the effort. With a context, a kind alone.
         tails: degrees of freedom of a multivariate t distribution at the flow's base: 3 for tails that fall off as a
             power, `math.inf` for a Gaussian. By default whichever has the higher ELBO.
         vectorised: whether log_density takes many points; else one, (D,) or by name (*shape), and gives ().
@@ -55,7 +81,10 @@ def fit(
         progress: called with a `Progress` after each block of steps.
 
     Raises:
-        ConfigError: parameters, effort, flow or dtype that are not allowed.
+        ConfigError: parameters, effort, flow or dtype that are not allowed; with a context, also tails or
+            vectorised=False.
+        DataError: a context that is no tensor, not finite, of fewer than 20 rows, or of rows that are all the same.
+        ShapeError: a context that is not (N, C).
         DensityError: a log density that cannot be fitted; says why.
         Exception: whatever log_density raises, unchanged.
 
@@ -79,6 +108,9 @@ def fit(
     like = torch.zeros((), dtype=dtype, device=device)
     with torch.random.fork_rng([like.device] if like.is_cuda else []):
         torch.manual_seed(seed)
+        if context is not None:
+            _check_amortised(tails, vectorised)
+            return fit_rows(log_density, joint, context, EFFORTS[effort], flow, progress, like)
         density = Density(log_density, joint, vectorised)
         makers = flow_makers(flow, joint.size, EFFORTS[effort].flows)
         check_density(density, torch.randn(8, joint.size).to(like))
@@ -86,6 +118,13 @@ def fit(
         search = Search(density, EFFORTS[effort], makers, tails, progress)
         search.run(points)
         return _result(search, joint)
+
+
+def _check_amortised(tails: float | None, vectorised: bool) -> None:
+    if tails is not None:
+        raise ConfigError(f"tails = {tails!r}: with a context the base is Gaussian; leave tails out")
+    if not vectorised:
+        raise ConfigError("vectorised=False: with a context, the log density takes n points and n rows of context")
 
 
 def _result(search: Search, joint: Joint) -> Fit:
