@@ -39,12 +39,13 @@ def bimodal(z: Tensor, x: Tensor) -> Tensor:
 @pytest.fixture(scope="module", autouse=True)
 def _brief() -> Any:
     """Efforts small enough for a test, and one row alone."""
-    sizes = {"restarts": 2, "block": 25, "blocks": 4, "races": 20, "draws": 2000, "evidence": 20_000}
+    sizes = {"restarts": 1, "block": 25, "blocks": 4, "races": 8, "draws": 2000, "evidence": 20_000}
     tiny = MappingProxyType({"fast": replace(EFFORTS["fast"], **sizes)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flowvi.inference.fitting.entry.EFFORTS", tiny)
         patch.setattr("flowvi.inference.fitting.amortised.gap.EFFORTS", tiny)
         patch.setattr("flowvi.inference.fitting.amortised.gap._ROWS", 1)
+        patch.setattr("flowvi.inference.fitting.amortised.start._ROWS", 4)
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from flowvi.errors import ConfigError
 from flowvi.inference.evidence.pareto import arviz
 from flowvi.inference.fitting.amortised.entry import fit_rows
+from flowvi.inference.fitting.batched import BatchedDensity, check_batched
+from flowvi.inference.fitting.batches import Batches, affordable
 from flowvi.inference.fitting.checks import check_density
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import EFFORTS
@@ -34,7 +37,15 @@ def fit(
     parameters: int | Mapping[str, Support],
     *,
     context: None = None,
-    **settings: Any,
+    batches: Batches | None = None,
+    seed: int = 0,
+    effort: str = "default",
+    flow: str | nn.Module | None = None,
+    tails: float | None = None,
+    vectorised: bool = True,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Progress], object] | None = None,
 ) -> Fit: ...
 @overload
 def fit(
@@ -42,13 +53,19 @@ def fit(
     parameters: int | Mapping[str, Support],
     *,
     context: Tensor,
-    **settings: Any,
+    seed: int = 0,
+    effort: str = "default",
+    flow: str | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Progress], object] | None = None,
 ) -> AmortisedFit: ...
 def fit(
     log_density: Callable[..., Tensor],
     parameters: int | Mapping[str, Support],
     *,
     context: Tensor | None = None,
+    batches: Batches | None = None,
     seed: int = 0,
     effort: str = "default",
     flow: str | nn.Module | None = None,
@@ -69,6 +86,8 @@ def fit(
         parameters: D, or a support for each parameter's name.
         context: (N, C), one row for each data set: its features or sufficient statistics. A tenth of the rows, by
             chance, is held out, for the verdict.
+        batches: a log likelihood that is a sum over rows of data, for gradient steps by minibatches; log_density is
+            then the log prior alone. Everything that is printed rests on all the rows.
         seed: of all chance. The caller's own random state is left as it is.
         effort: `fast`, `default` or `thorough`: see `EFFORTS`.
         flow: a kind of `flowvi.flows.build`, or a module (zuko's too) that, called, gives a distribution; it is
@@ -81,11 +100,11 @@ def fit(
         progress: called with a `Progress` after each block of steps.
 
     Raises:
-        ConfigError: parameters, effort, flow or dtype that are not allowed; with a context, also tails or
-            vectorised=False.
+        ConfigError: parameters, effort, flow or dtype that are not allowed; with a context, also tails,
+            batches or vectorised=False; with batches, vectorised=False.
         DataError: a context that is no tensor, not finite, of fewer than 20 rows, or of rows that are all the same.
         ShapeError: a context that is not (N, C).
-        DensityError: a log density that cannot be fitted; says why.
+        DensityError: a log density that cannot be fitted, or a log likelihood that is no sum; says why.
         Exception: whatever log_density raises, unchanged.
 
     Example:
@@ -109,18 +128,37 @@ def fit(
     with torch.random.fork_rng([like.device] if like.is_cuda else []):
         torch.manual_seed(seed)
         if context is not None:
-            _check_amortised(tails, vectorised)
+            _check_amortised(tails, vectorised, batches)
             return fit_rows(log_density, joint, context, EFFORTS[effort], flow, progress, like)
-        density = Density(log_density, joint, vectorised)
-        makers = flow_makers(flow, joint.size, EFFORTS[effort].flows)
-        check_density(density, torch.randn(8, joint.size).to(like))
-        points = starting_points(density, EFFORTS[effort].restarts, like)
-        search = Search(density, EFFORTS[effort], makers, tails, progress)
+        amount, notes = (
+            (EFFORTS[effort], ()) if not isinstance(batches, Batches) else affordable(EFFORTS[effort], batches.rows)
+        )
+        makers = flow_makers(flow, joint.size, amount.flows)
+        density = _density(log_density, batches, joint, vectorised, torch.randn(8, joint.size).to(like))
+        points = starting_points(density, amount.restarts, like)
+        search = Search(density, amount, makers, tails, progress)
         search.run(points)
-        return _result(search, joint)
+        return replace(_result(search, joint), notes=notes)
 
 
-def _check_amortised(tails: float | None, vectorised: bool) -> None:
+def _density(function: Callable[..., Tensor], batches: Any, joint: Joint, vectorised: bool, z: Tensor) -> Density:
+    """The density, called on points z (n, D) to see what is wrong with it."""
+    if batches is None:
+        density = Density(function, joint, vectorised)
+        check_density(density, z)
+        return density
+    if not isinstance(batches, Batches):
+        raise ConfigError(f"batches is a {type(batches).__name__}: expected flowvi.Batches(log_likelihood, data, size)")
+    if not vectorised:
+        raise ConfigError("vectorised=False: with batches, log prior and log likelihood take n points")
+    batched = BatchedDensity(function, batches, joint)
+    check_batched(batched, z)
+    return batched
+
+
+def _check_amortised(tails: float | None, vectorised: bool, batches: Any) -> None:
+    if batches is not None:
+        raise ConfigError("batches with a context: give one of them; with a context, steps take random rows of it")
     if tails is not None:
         raise ConfigError(f"tails = {tails!r}: with a context the base is Gaussian; leave tails out")
     if not vectorised:

@@ -1,4 +1,4 @@
-"""What amortising costs: ordinary searches for the posteriors of a few held-out rows alone, beside the amortised one."""
+"""What amortising costs: ordinary searches for the posteriors of a few held-out rows, each alone."""
 
 from __future__ import annotations
 

@@ -122,8 +122,7 @@ class AmortisedFit:
         """
         if self.density is None:
             raise DensityError("this fit was loaded from a file, which holds no log density: call flowvi.fit again")
-        if not isinstance(draws, int) or isinstance(draws, bool) or draws < 25:
-            raise ConfigError(f"draws = {draws!r}: expected a whole number of at least 25, which k̂ needs")
+        _check_draws(draws)
         rows = self.contexts.taken(context).reshape(-1, self.contexts.training.shape[1])
         return weigh_rows(self.stage.module, self.density, rows, draws, self.contexts.outside(rows))
 
@@ -146,3 +145,8 @@ class AmortisedFit:
 
     def __repr__(self) -> str:
         return f"AmortisedFit({self.winner}, ELBO {self.elbo:.3f} ± {self.elbo_se:.3f}, {self.verdict.label})"
+
+
+def _check_draws(draws: Any) -> None:
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 25:
+        raise ConfigError(f"draws = {draws!r}: expected a whole number of at least 25, which k̂ needs")

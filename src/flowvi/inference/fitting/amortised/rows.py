@@ -46,7 +46,8 @@ class AverageELBO:
     @property
     def se(self) -> float:
         """Of the mean for these very data sets: that of the draws."""
-        return (self.spread.norm() / len(self.spread) / math.sqrt(self.draws)).item()
+        total: float = self.spread.norm().item()
+        return total / len(self.spread) / math.sqrt(self.draws)
 
     def gain(self, other: AverageELBO) -> tuple[float, float]:
         """How much higher this mean is, and the standard error of the paired differences over data sets."""
@@ -130,15 +131,21 @@ def weigh_rows(module: Amortised, density: RowDensity, context: Tensor, draws: i
         _weighed(log_weights(module, density, rows, draws), draws)
         for rows in context.split(max(1, 50 * _POINTS // draws))
     ]
-    return RowEvidence(*(torch.cat(part) for part in zip(*parts, strict=True)), outside, draws)
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return RowEvidence(**columns, outside=outside, draws=draws)
 
 
-def _weighed(weights: Tensor, draws: int) -> tuple[Tensor, ...]:
+def _weighed(weights: Tensor, draws: int) -> dict[str, Tensor]:
     undefined = (weights.isnan() | (weights == math.inf)).any(0)
     weights = torch.where(weights.isfinite(), weights, -math.inf)
     found = of_log_weights([weights], draws, k_hat=True)
     assert found.k_hat is not None
     share = (weights - found.log_evidence).exp()
-    distance, lacking = 0.5 * (share - 1).abs().mean(0), torch.where(share > _LACKING, share, 0.0).mean(0)
-    log_z = torch.where(undefined, math.nan, found.log_evidence)
-    return log_z, found.log_evidence_se, found.k_hat, found.effective_samples / draws, distance, lacking
+    return {
+        "log_evidence": torch.where(undefined, math.nan, found.log_evidence),
+        "log_evidence_se": found.log_evidence_se,
+        "k_hat": found.k_hat,
+        "effective": found.effective_samples / draws,
+        "distance": 0.5 * (share - 1).abs().mean(0),
+        "lacking": torch.where(share > _LACKING, share, 0.0).mean(0),
+    }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flowvi.inference.evidence import k_hat_limit
-from flowvi.inference.fitting.table import _verdict
+from flowvi.inference.fitting.table import verdict_lines
 
 if TYPE_CHECKING:
     from flowvi.inference.fitting.amortised.result import AmortisedFit
@@ -18,7 +18,16 @@ _COLUMNS = 10  # of context, whose range is printed
 
 def table(fit: AmortisedFit) -> str:
     """Stages, what held-out rows say, the range, and the verdict: what `print(fit)` shows."""
-    lines = [*_stages(fit), "", *_rows(fit), *_alone(fit), *_range(fit), *_remarks(fit), "", *_verdict(fit)]
+    lines = [
+        *_stages(fit),
+        "",
+        *_rows(fit),
+        *_alone(fit),
+        *_range(fit),
+        *_remarks(fit),
+        "",
+        *verdict_lines(fit.verdict),
+    ]
     return "\n".join(lines)
 
 
