@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
-# docs/fit.md fits the first one's model, and is run too; the second takes half a minute
-SLOW = {"eight_schools", "many_data_sets"}
+# docs/fit.md fits the same model, and is run too
+SLOW = {"eight_schools"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,6 +111,9 @@ def test_steps_are_unbiased_and_exact_at_their_anchor(density: BatchedDensity) -
 
 
 def test_a_small_regression_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"restarts": 1, "block": 20, "blocks": 4, "races": 5, "draws": 1000, "evidence": 4000}
+    tiny = replace(EFFORTS["fast"], **sizes, chains=16, distributions=5)
+    monkeypatch.setattr("flowvi.inference.fitting.entry.EFFORTS", {"fast": tiny})
     monkeypatch.setattr("flowvi.inference.fitting.batched._SUBSET", 200)
     x, y = rows(1000, features=2)
     found = flowvi.fit(
