@@ -48,7 +48,7 @@ class Start:
 
 
 def find_start(density: RowDensity, context: Tensor) -> Start:
-    """Gaussians fitted around the modes for some rows of context (N, C), their means regressed on it with a slight ridge.
+    """Gaussians around the modes of some rows of context (N, C), their means regressed on it with a slight ridge.
 
     The scale's square is the mean of their covariances and of the regression's residuals: wide where the means do not
     follow a straight line.
