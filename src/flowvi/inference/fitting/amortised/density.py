@@ -23,6 +23,7 @@ class RowDensity(Density):
         joint: the parameters.
 
     Example:
+        >>> from flowvi.inference.fitting.joint import Joint
         >>> density = RowDensity(lambda z, c: -(z - c).square().sum(-1), Joint.of(2))
         >>> density.at(torch.zeros(5, 3, 2), torch.ones(3, 2)).shape
         torch.Size([5, 3])
