@@ -6,6 +6,7 @@
     flowvi.export(run, "published/nf10")
 
     posterior = flowvi.fit(log_density, 2)
+    posteriors = flowvi.fit(log_density, 2, context=data)
 
 `flowvi.flows` holds the flows, `flowvi.supports` the constrained supports, `flowvi.adapters` what
 takes in the log densities of NumPy, Stan, JAX and Pyro, `flowvi.evidence` the estimates of
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from flowvi.experiments.sweep import sweep
     from flowvi.experiments.train import train
     from flowvi.inference import adapters, evidence, supports, targets
+    from flowvi.inference.fitting.batches import Batches
     from flowvi.inference.fitting.entry import fit
     from flowvi.reports.export import export
 
 __all__ = [
+    "Batches",
     "__version__",
     "adapters",
     "errors",
@@ -50,6 +53,7 @@ __version__ = "0.1.0"
 # Each function by the module that defines it: `flowvi.experiments.train` is that module as soon as anything
 # has imported it, whatever the room's own `__init__` exports.
 _HOMES = {
+    "Batches": "flowvi.inference.fitting.batches",
     "export": "flowvi.reports.export",
     "fit": "flowvi.inference.fitting.entry",
     "load": "flowvi.experiments.load",

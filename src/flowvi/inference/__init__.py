@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowvi.inference import adapters, evidence, supports, targets
     from flowvi.inference.evidence import Evidence, importance_sampling
-    from flowvi.inference.fitting import Fit, fit
+    from flowvi.inference.fitting import AmortisedFit, Fit, fit
     from flowvi.inference.objective import FreeEnergy, annealing_weight, free_energy
     from flowvi.inference.rmsprop import RMSprop
 
 __all__ = [
+    "AmortisedFit",
     "Evidence",
     "Fit",
     "FreeEnergy",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AmortisedFit": "flowvi.inference.fitting",
     "Evidence": "flowvi.inference.evidence",
     "Fit": "flowvi.inference.fitting",
     "FreeEnergy": "flowvi.inference.objective",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from flowvi.inference.fitting.amortised import AmortisedFit
 from flowvi.inference.fitting.effort import EFFORTS, Effort
 from flowvi.inference.fitting.entry import fit
 from flowvi.inference.fitting.result import Fit
 
-__all__ = ["EFFORTS", "Effort", "Fit", "fit"]
+__all__ = ["EFFORTS", "AmortisedFit", "Effort", "Fit", "fit"]

@@ -86,6 +86,14 @@ class Density:
         other.looped = self.looped
         return other
 
+    def to_start(self) -> Density:
+        """What to start a search on: this density, or a cheaper one that is like it."""
+        return self
+
+    def for_steps(self, near: Tensor) -> Density:
+        """What to take gradient steps on, for a posterior around `near` (D,): this density, or estimates of it."""
+        return self
+
     def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The log density (n,) and its gradient by z (n, D), without a graph; 0 where nothing depends on z."""
         with torch.enable_grad():

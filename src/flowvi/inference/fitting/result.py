@@ -103,6 +103,8 @@ class Fit:
     """Points of the log density, and how many of them were NaN or infinite."""
     density: Density | None = None
     """The log density; None after `flowvi.load`."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how it was fitted, which the table shows."""
 
     @property
     def stage(self) -> Stage:

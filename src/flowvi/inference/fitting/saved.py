@@ -21,6 +21,13 @@ from torch import Tensor, nn
 from flowvi import flows
 from flowvi.errors import CheckpointError, ConfigError, FlowviError, RunError
 from flowvi.inference import spelling
+from flowvi.inference.fitting.amortised.contexts import Contexts
+from flowvi.inference.fitting.amortised.gap import Alone
+from flowvi.inference.fitting.amortised.posterior import Amortised
+from flowvi.inference.fitting.amortised.result import AmortisedFit, AmortisedStage
+from flowvi.inference.fitting.amortised.rows import AverageELBO, RowEvidence
+from flowvi.inference.fitting.amortised.start import Start
+from flowvi.inference.fitting.amortised.verdict import RowsMeasured
 from flowvi.inference.fitting.density import Counts
 from flowvi.inference.fitting.effort import Effort
 from flowvi.inference.fitting.elbo import ELBO
@@ -44,6 +51,7 @@ _FORMAT = 1
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _MADE = (
     Fit, Stage, Restart, Trace, Block, ELBO, Effort, Counts, Joint, Measured, Weighed, Missed, Mode, Chains, Verdict,
+    AmortisedFit, AmortisedStage, AverageELBO, RowEvidence, RowsMeasured, Alone, Contexts,
 )  # fmt: skip
 _CLASSES: dict[str, Any] = {each.__name__: each for each in _MADE}
 _LEFT_OUT = "density"  # the user's own function
@@ -53,7 +61,7 @@ _NOT_OURS = (
 )  # fmt: skip
 
 
-def save(fit: Fit, path: str | os.PathLike[str]) -> None:
+def save(fit: Fit | AmortisedFit, path: str | os.PathLike[str]) -> None:
     """Write a fit to a folder, new, empty or of an older fit.
 
     Raises:
@@ -79,7 +87,7 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
         raise RunError(f"cannot write the fit to {folder}: {error.strerror}; choose another folder") from error
 
 
-def load_fit(path: str | os.PathLike[str]) -> Fit:
+def load_fit(path: str | os.PathLike[str]) -> Fit | AmortisedFit:
     """The fit in a folder, on the CPU: it samples, evaluates and prints as it did, but has no log density.
 
     Raises:
@@ -105,7 +113,7 @@ def load_fit(path: str | os.PathLike[str]) -> Fit:
     except _NOT_OURS as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{folder / _CONFIG} does not describe a fit of this version of flowvi: {why}") from error
-    if not isinstance(found, Fit):
+    if not isinstance(found, Fit | AmortisedFit):
         raise CheckpointError(f"{folder / _CONFIG} does not describe a fit")
     return found
 
@@ -154,6 +162,9 @@ def _encoded(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         return {"$support": [value.name, *value.arguments]}
     if isinstance(value, Located):
         return {"$located": {"full": value.full, "flow": _built(value.flow), "state": each(value.state_dict())}}
+    if isinstance(value, Amortised):
+        made = {"kind": value.kind, "full": value.full, "options": value.options}
+        return {"$amortised": each({**made, "state": value.state_dict()})}
     if type(value) in _CLASSES.values():
         named = {field.name: getattr(value, field.name) for field in fields(value) if field.name != _LEFT_OUT}
         return {f"${type(value).__name__}": each(named)}
@@ -194,12 +205,22 @@ def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if form == "$located":
         return _located(**{**inner, "state": {key: _decoded(item, tensors) for key, item in inner["state"].items()}})
     items = {key: _decoded(item, tensors) for key, item in inner.items()}
+    if form == "$amortised":
+        return _amortised(**items)
     return items if form == "$dict" else _CLASSES[form.removeprefix("$")](**items)
 
 
 def _located(full: bool, flow: dict[str, Any], state: dict[str, Tensor]) -> Located:
     with torch.random.fork_rng([]):  # the weights that are drawn here are not used
         module = Located(_flow(flow, state, "flow."), state["mean"], state["scale"], full)
+    module.load_state_dict(state)
+    return module.requires_grad_(False)
+
+
+def _amortised(kind: str, full: bool, options: dict[str, Any], state: dict[str, Tensor]) -> Amortised:
+    names = "start_mean", "start_scale", "slope", "context_mean", "context_sd"
+    with torch.random.fork_rng([]):  # the weights that are drawn here are not used
+        module = Amortised(Start(*(state[name] for name in names)), kind, full, **options)
     module.load_state_dict(state)
     return module.requires_grad_(False)
 

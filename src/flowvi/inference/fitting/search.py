@@ -99,11 +99,18 @@ class Search:
             where = far if kind == "over-dispersed" else points
             start = Gaussian(where[i % len(where)], eye)
             first = _COLDEST if kind == "tempered" else 1.0
-            found = natural_gaussian(self.density, start, 60, max(64, 4 * dim), (first, 1.0))
+            found = self._natural(start, max(64, 4 * dim), first)
             module = Located(_standard(found.mean), found.mean, found.scale)
             value = elbo(module(), self.density, self.effort.draws)
             self._gaussians.append((found, value))
             self._restart(kind, "full_rank", module, value)
+
+    def _natural(self, start: Gaussian, samples: int, first: float) -> Gaussian:
+        quick = self.density.to_start()
+        found = natural_gaussian(quick, start, 60, samples, (first, 1.0))
+        if quick is not self.density:
+            found = natural_gaussian(self.density.for_steps(found.mean), found, 20, samples)
+        return found
 
     def _unpolished(self) -> None:
         """Full-rank as the best start left it: what there is when no stage is."""
@@ -182,7 +189,8 @@ class Search:
             if self.progress:
                 self.progress(Progress(name, block.elbo, block.se, block.rate))
 
-        trace = maximise(module, self.density, self.effort, share, coldest, report)
+        steps = self.density.for_steps(module.mean)
+        trace = maximise(module, steps, self.effort, share, coldest, report)
         module.requires_grad_(False)
         found = elbo(module(), self.density, self.effort.draws)
         return Stage(name=name, module=module, trace=trace, found=found, seconds=time.process_time() - started)

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 import torch
 
 from flowvi.inference.fitting.result import QUANTILES, Fit, Stage, marginals
+from flowvi.inference.fitting.verdict import Verdict
 
-__all__ = ["table"]
+__all__ = ["table", "verdict_lines"]
 
 _ROWS = 30  # more entries than this are not printed
 
 
 def table(fit: Fit) -> str:
     """Parameters, stages, evidence, and what there is to say about them: what `print(fit)` shows."""
-    lines = [*_parameters(fit), "", *_stages(fit), "", *_evidence(fit), *_remarks(fit), "", *_verdict(fit)]
+    lines = [*_parameters(fit), "", *_stages(fit), "", *_evidence(fit), *_remarks(fit), "", *verdict_lines(fit.verdict)]
     return "\n".join(lines)
 
 
@@ -64,15 +65,17 @@ def _evidence(fit: Fit) -> Iterator[str]:
     yield f"Searched for modes from {fit.measured.starts} starts between {low:.3g} and {high:.3g} (unconstrained)."
 
 
-def _verdict(fit: Fit) -> Iterator[str]:
-    yield f"VERDICT: {fit.verdict.label}"
-    for reason in fit.verdict.reasons:
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """The label, its reasons, and what to do."""
+    yield f"VERDICT: {verdict.label}"
+    for reason in verdict.reasons:
         yield f"  - {reason}"
-    for advice in fit.verdict.advice:
+    for advice in verdict.advice:
         yield f"  > {advice}"
 
 
 def _remarks(fit: Fit) -> Iterator[str]:
+    yield from fit.notes
     by_name = {stage.name: stage for stage in fit.stages}
     flow = next((stage for stage in fit.stages if stage.name not in ("mean-field", "full-rank")), None)
     if flow and flow.name != fit.winner:
