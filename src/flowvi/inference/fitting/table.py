@@ -8,16 +8,15 @@ from collections.abc import Iterator
 import torch
 
 from flowvi.inference.fitting.result import QUANTILES, Fit, Stage, marginals
-from flowvi.inference.fitting.verdict import Verdict
 
-__all__ = ["table", "verdict_lines"]
+__all__ = ["table"]
 
 _ROWS = 30  # more entries than this are not printed
 
 
 def table(fit: Fit) -> str:
     """Parameters, stages, evidence, and what there is to say about them: what `print(fit)` shows."""
-    lines = [*_parameters(fit), "", *_stages(fit), "", *_evidence(fit), *_remarks(fit), "", *verdict_lines(fit.verdict)]
+    lines = [*_parameters(fit), "", *_stages(fit), "", *_evidence(fit), *_remarks(fit), "", f"VERDICT: {fit.verdict}"]
     return "\n".join(lines)
 
 
@@ -65,24 +64,13 @@ def _evidence(fit: Fit) -> Iterator[str]:
     yield f"Searched for modes from {fit.measured.starts} starts between {low:.3g} and {high:.3g} (unconstrained)."
 
 
-def verdict_lines(verdict: Verdict) -> Iterator[str]:
-    """The label, its reasons, and what to do."""
-    yield f"VERDICT: {verdict.label}"
-    for reason in verdict.reasons:
-        yield f"  - {reason}"
-    for advice in verdict.advice:
-        yield f"  > {advice}"
-
-
 def _remarks(fit: Fit) -> Iterator[str]:
     yield from fit.notes
     by_name = {stage.name: stage for stage in fit.stages}
-    flow = next((stage for stage in fit.stages if stage.name not in ("mean-field", "full-rank")), None)
-    if flow and flow.name != fit.winner:
+    if fit.winner not in ("mean-field", "full-rank"):
+        yield f"The {fit.winner} buys {_gain(fit.stage, by_name['full-rank'])} nats over full-rank."
+    if "flow" in by_name and fit.winner != "flow":
         yield f"The flow buys nothing: {fit.winner} has an ELBO as high, within its error."
-    elif flow:
-        before = by_name["full-rank"]
-        yield f"The flow buys {_gain(flow, before)} nats over full-rank."
     for stage in fit.stages:
         if not stage.converged and not stage.trace.interrupted:
             yield f"{stage.name}: not converged after {stage.trace.steps} steps; try a higher effort."

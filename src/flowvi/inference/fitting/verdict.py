@@ -41,8 +41,9 @@ class Verdict:
     """Whether to trust a fit, and why.
 
     Example:
-        >>> Verdict("trust", ["No sign of missing mass."], [])
-        Verdict(label='trust', reasons=['No sign of missing mass.'], advice=[])
+        >>> print(Verdict("trust", ["No sign of missing mass."], []))
+        trust
+          - No sign of missing mass.
     """
 
     label: str
@@ -51,6 +52,10 @@ class Verdict:
     """Sentences: what speaks against it; where nothing does, what was looked at."""
     advice: list[str]
     """What to do next."""
+
+    def __str__(self) -> str:
+        reasons, advice = (f"  - {each}" for each in self.reasons), (f"  > {each}" for each in self.advice)
+        return "\n".join([self.label, *reasons, *advice])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from flowvi.inference.fitting.amortised.verdict import judge_rows
 from flowvi.inference.fitting.effort import Effort
 from flowvi.inference.fitting.joint import Joint
 from flowvi.inference.fitting.search import Progress
+from flowvi.inference.fitting.threads import few_threads
 
 __all__ = ["fit_rows"]
 
@@ -49,8 +50,10 @@ def fit_rows(
     kinds = flow_kinds(flow, joint.size, effort.flows)
     check_rows(density, contexts.training[:_CHECKED], torch.randn(8, joint.size).to(like))
     search = RowSearch(density, contexts, effort, kinds, progress)
-    search.run()
-    measured = search.measure()
+    rows = contexts.training[:1].expand(effort.samples, -1)
+    with few_threads(density.given(rows), like.new_zeros(len(rows), joint.size)):
+        search.run()
+        measured = search.measure()
     return AmortisedFit(
         stages=tuple(search.stages),
         winner=best_stage(search.stages).name,

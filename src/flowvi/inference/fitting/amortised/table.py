@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flowvi.inference.evidence import k_hat_limit
-from flowvi.inference.fitting.table import verdict_lines
 
 if TYPE_CHECKING:
     from flowvi.inference.fitting.amortised.result import AmortisedFit
@@ -26,7 +25,7 @@ def table(fit: AmortisedFit) -> str:
         *_range(fit),
         *_remarks(fit),
         "",
-        *verdict_lines(fit.verdict),
+        f"VERDICT: {fit.verdict}",
     ]
     return "\n".join(lines)
 
