@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import Effort
 from flowvi.inference.fitting.elbo import elbo
 from flowvi.inference.fitting.located import Located
+from flowvi.inference.fitting.updates import Updates
 
-__all__ = ["Block", "Trace", "maximise"]
+__all__ = ["Block", "Trace", "maximise", "settled"]
 
 _RATES = 0.1, 0.03, 0.01, 0.003
 _EXACT = 0.01  # nats, the log weights' standard deviation: half its square is what is left to gain
-_BOUND = 3.0  # a gradient's norm, in medians of the last ones
 
 
 @dataclass(frozen=True)
@@ -87,14 +86,14 @@ def maximise(
             if power == 1 and spread < _EXACT:
                 trace.converged = True
                 return trace
-        trace.converged = _settled(trace.blocks, effort.tolerance)
+        trace.converged = settled(trace.blocks, effort.tolerance)
     except KeyboardInterrupt:
         trace.interrupted = True
         module.load_state_dict(kept)
     return trace
 
 
-def _settled(blocks: list[Block], tolerance: float) -> bool:
+def settled(blocks: list[Block], tolerance: float) -> bool:
     """Whether the last quarter gains no more than its error over the quarter before, or than the tolerance."""
     quarter = max(1, len(blocks) // 4)
     if len(blocks) < 2 * quarter:
@@ -105,26 +104,13 @@ def _settled(blocks: list[Block], tolerance: float) -> bool:
     return gain < max(2 * error, tolerance)
 
 
-class Steps:
+class Steps(Updates):
     """The optimiser's state: one call of `step` is one update."""
 
     def __init__(self, module: Located, density: Density, effort: Effort, rate: float) -> None:
+        super().__init__(module, rate)
         self.module, self.density, self.count = module, density, 0
         self.samples = max(effort.samples, min(4 * len(module.mean), 4 * effort.samples))
-        self.parameters: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        # fused: one operation for all parameters, which are many and small
-        self.adam = torch.optim.Adam(self.parameters, lr=rate, fused=bool(self.parameters))
-        self.norms: deque[float] = deque(maxlen=100)
-
-    @property
-    def rate(self) -> float:
-        """Adam's."""
-        rate: float = self.adam.param_groups[0]["lr"]
-        return rate
-
-    @rate.setter
-    def rate(self, rate: float) -> None:
-        self.adam.param_groups[0]["lr"] = rate
 
     def step(self, power: float = 1.0) -> Tensor:
         """One update on the density to a power; ln f − ln q at the draws that it is made from, (n,)."""
@@ -132,24 +118,10 @@ class Steps:
         value, slope = self.density.value_and_gradient(z)
         pull = score - power * slope
         good = value.isfinite() & pull.isfinite().all(-1)
-        pull = torch.where(good.unsqueeze(-1), pull, 0.0) / good.sum().clamp(min=1)
-        self.adam.zero_grad()
-        z.backward(pull)
-        self._update([each.grad for each in self.parameters if each.grad is not None])
+        self.update(z, torch.where(good.unsqueeze(-1), pull, 0.0) / good.sum().clamp(min=1))
         self.count += 1
         log_weights: Tensor = value - log_q.detach()
         return log_weights
-
-    def _update(self, gradients: list[Tensor]) -> None:
-        """Adam's, with the gradients bounded."""
-        norm = nn.utils.get_total_norm(gradients).item()
-        if not math.isfinite(norm) or norm <= 0:
-            return
-        self.norms.append(norm)
-        bound = _BOUND * statistics.median(self.norms)
-        if norm > bound:
-            torch._foreach_mul_(gradients, bound / norm)
-        self.adam.step()
 
 
 def _block(steps: Steps, size: int, power: float) -> tuple[Block, float]:

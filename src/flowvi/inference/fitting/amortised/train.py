@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowvi.inference.fitting.amortised.density import RowDensity
 from flowvi.inference.fitting.amortised.posterior import Amortised
 from flowvi.inference.fitting.amortised.rows import AverageELBO, average_elbo
 from flowvi.inference.fitting.effort import Effort
-from flowvi.inference.fitting.optimise import Block, Trace, _settled
+from flowvi.inference.fitting.optimise import Block, Trace, settled
+from flowvi.inference.fitting.updates import Updates
 
 __all__ = ["EXACT", "train"]
 
@@ -26,7 +25,6 @@ EXACT = 0.01
 _RATES = 0.03, 0.01, 0.003, 0.001
 _DRAWS = 8  # of one row, in one step
 _ROWS, _EACH = 128, 32  # that a block's ELBO is from: the same rows and noise for every block
-_BOUND = 3.0  # a gradient's norm, in medians of the last ones
 
 
 def train(
@@ -60,56 +58,31 @@ def train(
             if found.spread.mean().item() < EXACT:
                 trace.converged = True
                 return trace
-        trace.converged = _settled(trace.blocks, effort.tolerance)
+        trace.converged = settled(trace.blocks, effort.tolerance)
     except KeyboardInterrupt:
         trace.interrupted = True
         module.load_state_dict(kept)
     return trace
 
 
-class Steps:
+class Steps(Updates):
     """The optimiser's state: one call of `step` is one update."""
 
     def __init__(self, module: Amortised, density: RowDensity, context: Tensor, effort: Effort, rate: float) -> None:
+        super().__init__(module, rate)
         self.module, self.density, self.context, self.count = module, density, context, 0
         self.rows = min(len(context), max(16, 2 * effort.samples // _DRAWS))
-        self.parameters = [each for each in module.parameters() if each.requires_grad]
-        self.adam = torch.optim.Adam(self.parameters, lr=rate)
-        self.norms: deque[float] = deque(maxlen=100)
-
-    @property
-    def rate(self) -> float:
-        """Adam's."""
-        rate: float = self.adam.param_groups[0]["lr"]
-        return rate
-
-    @rate.setter
-    def rate(self, rate: float) -> None:
-        self.adam.param_groups[0]["lr"] = rate
 
     def step(self) -> None:
         """One update."""
         rows = self.context[torch.randint(len(self.context), (self.rows,), device=self.context.device)]
-        z, log_q = self.module(rows).rsample_and_log_prob((_DRAWS,), path=True)
-        (score,) = torch.autograd.grad(log_q.sum(), z, retain_graph=True)
+        z, log_q, score = self.module(rows).sample_and_score((_DRAWS,))
         each_row = rows.expand(_DRAWS, -1, -1).reshape(-1, rows.shape[-1])
         value, slope = self.density.given(each_row).value_and_gradient(z.reshape(len(each_row), -1))
-        value, slope = value.reshape(log_q.shape), slope.reshape(z.shape)
-        good = value.isfinite() & slope.isfinite().all(-1) & score.isfinite().all(-1)
-        self.adam.zero_grad()
-        z.backward(torch.where(good[..., None], score - slope, 0.0) / good.sum().clamp(min=1))
-        self._update()
+        pull = score - slope.reshape(z.shape)
+        good = value.reshape(log_q.shape).isfinite() & pull.isfinite().all(-1)
+        self.update(z, torch.where(good[..., None], pull, 0.0) / good.sum().clamp(min=1))
         self.count += 1
-
-    def _update(self) -> None:
-        slopes = [each.grad for each in self.parameters if each.grad is not None]
-        norm = nn.utils.get_total_norm(slopes)
-        if norm.isfinite() and norm > 0:
-            self.norms.append(norm.item())
-            bound = _BOUND * statistics.median(self.norms)
-            for slope in slopes:
-                slope.mul_((bound / norm).clamp(max=1.0))
-            self.adam.step()
 
 
 def _looked(steps: Steps) -> AverageELBO:
