@@ -21,7 +21,7 @@ from flowvi.experiments.arms.store import Store
 from flowvi.experiments.estimators.registry import IDENTITY
 from flowvi.experiments.run import atomic_write
 from flowvi.flows.registry import FAMILIES
-from flowvi.reports import ablations, stability, table2
+from flowvi.reports import stability, table2
 from flowvi.reports.columns import markdown_line
 from flowvi.reports.comparison import families_markdown, results_markdown
 from flowvi.reports.reproductions import REPRODUCTIONS
@@ -193,7 +193,9 @@ def _figure3(root: Path) -> str:
 
 def _answers(root: Path) -> str:
     """The ablations' questions with their answers."""
-    return _bullets(ablations.findings(Store(root / "results", "ablations")))
+    from flowvi.reports.ablations import findings
+
+    return _bullets(findings(Store(root / "results", "ablations")))
 
 
 def _bullets(lines: Sequence[str]) -> str:
