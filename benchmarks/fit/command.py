@@ -29,7 +29,7 @@ from benchmarks.fit.table import fit_table
 from benchmarks.measure import circumstances
 from flowvi.experiments.results import provenance
 from flowvi.inference.fitting import EFFORTS
-from flowvi.inference.proof.records import add, read
+from flowvi.inference.proof.records import keep, read
 from flowvi.inference.targets import TARGETS
 
 RESULTS = Path(__file__).parents[1] / "results" / "fit.jsonl"
@@ -58,12 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if why := peers.missing(PACKAGE):
         print(f"{PACKAGE}: {why}")
     torch.set_num_threads(1)
-    try:
-        for record in () if options.print else _missing(names, options):
-            add(options.out, record)
-            print(_line(record), flush=True)
-    except KeyboardInterrupt:
-        print("benchmarks fit: interrupted; the same command goes on", file=sys.stderr)
+    if not keep(options.out, () if options.print else _missing(names, options), _line, "benchmarks fit"):
         return 130
     records = [record for record in read(options.out) if record["effort"] == options.effort]
     print(fit_table([record for record in records if record["target"] in names]))

@@ -22,6 +22,8 @@ def ours(effort: str, problem: Problem, budget: float, seed: int) -> Outcome:
     """The whole fit, verdict and all, however long it takes: its time is the budget of the others."""
     clock, target = Clock(budget), problem.target
     found = flowvi.fit(target.log_density, target.supports or target.dim, seed=seed, effort=effort)
+    if found.interrupted:  # Ctrl-C, after which fit gives what it has
+        raise KeyboardInterrupt
     seconds = clock.spent
     torch.manual_seed(seed)
 

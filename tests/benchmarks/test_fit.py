@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from flowvi.inference.fitting import EFFORTS
+from flowvi.inference.fitting.elbo import elbo_of_weights
+from flowvi.inference.proof.records import read
+
 command = pytest.importorskip("benchmarks.fit.command", reason="the benchmarks are only in the checkout")
 from benchmarks import __main__ as program  # noqa: E402
 from benchmarks import peers  # noqa: E402
 from benchmarks.fit import guides, table  # noqa: E402
 from benchmarks.fit.problem import Problem  # noqa: E402
-from flowvi.inference.fitting import EFFORTS  # noqa: E402
-from flowvi.inference.fitting.elbo import elbo_of_weights  # noqa: E402
-from flowvi.inference.proof.records import read  # noqa: E402
 
 needs_pyro = pytest.mark.skipif(bool(peers.missing("pyro-ppl")), reason="pyro-ppl is not installed")
 GAUSSIAN = "gaussian_2_condition_1e0"

@@ -59,8 +59,8 @@ class Fitted:
         exact = model.exact(model.simulate(Generator().manual_seed(seed))[1])
         said: dict[str, Any] = {"elbo": 0.0, "elbo_se": 0.0, "k_hat": 0.0, "winner": "exact"}
         found = {"log_evidence": exact.log_z + 0.1, "log_evidence_se": 0.1}
-        verdict = SimpleNamespace(label="trust", reasons=[])
-        return SimpleNamespace(sample=lambda n: self.draws(exact, n), verdict=verdict, **said, **found)
+        said |= {"interrupted": False, "verdict": SimpleNamespace(label="trust", reasons=[])}
+        return SimpleNamespace(sample=lambda n: self.draws(exact, n), **said, **found)
 
     def draws(self, exact: Exact, n: int) -> Points:
         exactly = exact.sample(n, torch.default_generator)

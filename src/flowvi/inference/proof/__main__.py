@@ -10,10 +10,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from itertools import product
 from pathlib import Path
 
 from flowvi.inference.fitting import EFFORTS
-from flowvi.inference.proof.records import add, prove, read
+from flowvi.inference.proof.records import Record, keep, prove, read
 from flowvi.inference.proof.table import proof_table
 from flowvi.inference.targets import TARGETS
 
@@ -26,20 +27,18 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"proof: no target is like {', '.join(options.only)}: see flowvi.targets.TARGETS", file=sys.stderr)
         return 2
     done = {(record["target"], record["seed"], record["effort"]) for record in read(options.out)}
-    try:
-        for seed in () if options.print else options.seeds:
-            for name in names:
-                if (name, seed, options.effort) not in done:
-                    record = prove(name, seed, options.effort)
-                    add(options.out, record)
-                    said = record.get("verdict", "refused")
-                    print(f"{name}, seed {seed}: {said}, {record['seconds']:.0f} s", flush=True)
-    except KeyboardInterrupt:
-        print("proof: interrupted; the same command goes on", file=sys.stderr)
+    todo = product(() if options.print else options.seeds, names)
+    made = (prove(name, seed, options.effort) for seed, name in todo if (name, seed, options.effort) not in done)
+    if not keep(options.out, made, _line, "proof"):
         return 130
     records = [record for record in read(options.out) if record["effort"] == options.effort]
     print(proof_table([record for record in records if record["target"] in names]))
     return 0
+
+
+def _line(record: Record) -> str:
+    said = record.get("verdict", "refused")
+    return f"{record['target']}, seed {record['seed']}: {said}, {record['seconds']:.0f} s"
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from flowvi.inference.fitting import Fit, fit
 from flowvi.inference.proof.truth import lost_mode, marginal_error
 from flowvi.inference.targets import TARGETS, Target
 
-__all__ = ["add", "prove", "read"]
+__all__ = ["add", "keep", "prove", "read"]
 
 Record = dict[str, Any]
 
@@ -31,6 +33,8 @@ def prove(name: str, seed: int, effort: str) -> Record:
         found = fit(target.log_density, target.supports or target.dim, seed=seed, effort=effort)
     except FlowviError as error:
         return {**record, "seconds": time.perf_counter() - started, "error": str(error)}
+    if found.interrupted:  # Ctrl-C, after which fit gives what it has: not a fit to judge it by
+        raise KeyboardInterrupt
     record["seconds"] = time.perf_counter() - started
     torch.manual_seed(seed)
     return {**record, **_said(found), **_known(target, found)}
@@ -74,6 +78,18 @@ def _known(target: Target, found: Fit) -> Record:
         "marginal_error": marginal_error(target, found),
         "lost_mode": lost_mode(target, found),
     }
+
+
+def keep(path: Path, made: Iterable[Record], line: Callable[[Record], str], command: str) -> bool:
+    """Put records on file, each as it is made, with a line on the screen; False where Ctrl-C ended it."""
+    try:
+        for record in made:
+            add(path, record)
+            print(line(record), flush=True)
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted; the same command goes on", file=sys.stderr)
+        return False
+    return True
 
 
 def read(path: Path) -> list[Record]:

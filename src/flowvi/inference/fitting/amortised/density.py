@@ -33,9 +33,8 @@ class RowDensity(Density):
 
     def at(self, z: Tensor, context: Tensor) -> Tensor:
         """The log density at z (S, N, D), given context (N, C): (S, N), in nats."""
-        return self.given(context.expand(*z.shape[:-1], -1).reshape(-1, context.shape[-1]))(
-            z.reshape(-1, z.shape[-1])
-        ).reshape(z.shape[:-1])
+        each = context.expand(*z.shape[:-1], -1).reshape(-1, context.shape[-1])
+        return self.given(each)(z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
 
     def of(self, row: Tensor) -> Density:
         """The log density of one data set, context (C,), as `fit` takes one; what it meets is counted here too."""

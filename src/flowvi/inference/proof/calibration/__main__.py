@@ -9,35 +9,33 @@ et al. 2018, arXiv:1804.06788). A record is written as each fit ends, and what a
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from flowvi.inference.fitting import EFFORTS
 from flowvi.inference.proof.calibration.models import MODELS
 from flowvi.inference.proof.calibration.records import calibrate
 from flowvi.inference.proof.calibration.table import calibration_table
-from flowvi.inference.proof.records import add, read
+from flowvi.inference.proof.records import Record, keep, read
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run what is missing, print the tables; returns the exit status."""
     options = _options(words)
     done = {(record["model"], record["data_set"], record["effort"]) for record in read(options.out)}
-    try:
-        for data_set in range(0 if options.print else options.sets):
-            for name in options.only:
-                if (name, data_set, options.effort) not in done:
-                    record = calibrate(name, data_set, options.effort)
-                    add(options.out, record)
-                    said = record.get("verdict", "refused")
-                    print(f"{name}, data set {data_set}: {said}, {record['seconds']:.0f} s", flush=True)
-    except KeyboardInterrupt:
-        print("calibration: interrupted; the same command goes on", file=sys.stderr)
+    todo = product(range(0 if options.print else options.sets), options.only)
+    made = (calibrate(name, each, options.effort) for each, name in todo if (name, each, options.effort) not in done)
+    if not keep(options.out, made, _line, "calibration"):
         return 130
     records = [record for record in read(options.out) if record["effort"] == options.effort]
     print(calibration_table([record for record in records if record["model"] in options.only]))
     return 0
+
+
+def _line(record: Record) -> str:
+    said = record.get("verdict", "refused")
+    return f"{record['model']}, data set {record['data_set']}: {said}, {record['seconds']:.0f} s"
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:

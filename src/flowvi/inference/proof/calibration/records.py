@@ -36,6 +36,8 @@ def calibrate(name: str, data_set: int, effort: str) -> Record:
         found = fit(exact.log_joint, model.supports, seed=data_set, effort=effort)
     except FlowviError as error:
         return {**record, "seconds": time.process_time() - started, "error": str(error)}
+    if found.interrupted:  # Ctrl-C, after which fit gives what it has: not a fit to judge it by
+        raise KeyboardInterrupt
     record["seconds"] = time.process_time() - started
     torch.manual_seed(data_set)
     return {**record, "ranks": _ranks(model, exact, theta, found), **_beside(exact, found)}
