@@ -27,10 +27,10 @@ from benchmarks.fit.problem import Problem
 from benchmarks.fit.score import score
 from benchmarks.fit.table import fit_table
 from benchmarks.measure import circumstances
-from flowvi.experiments.results import provenance
 from flowvi.inference.fitting import EFFORTS
 from flowvi.inference.proof.records import keep, read
 from flowvi.inference.targets import TARGETS
+from flowvi.provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "fit.jsonl"
 MOST = 10

@@ -19,8 +19,9 @@ from flowvi.experiments.estimators.measured import Measured
 from flowvi.experiments.estimators.registry import complete, measuring, usable
 from flowvi.experiments.lines import read_record
 from flowvi.experiments.load import load
-from flowvi.experiments.results import describe, provenance
+from flowvi.experiments.results import describe
 from flowvi.experiments.run import Run, as_run, atomic_write, result_path
+from flowvi.provenance import provenance
 
 __all__ = ["on_file", "result_path", "test"]
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from flowvi import __version__
 from flowvi.data import Dataset
 from flowvi.errors import RunError
 from flowvi.experiments.command import config_words
@@ -21,8 +17,9 @@ from flowvi.experiments.estimators.registry import IDENTITY
 from flowvi.experiments.lines import read_lines, read_record, write_lines
 from flowvi.experiments.run import Run, as_run
 from flowvi.flows.registry import family
+from flowvi.provenance import provenance
 
-__all__ = ["collect", "describe", "mean_and_error", "provenance"]
+__all__ = ["collect", "describe", "mean_and_error"]
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -67,15 +64,6 @@ def describe(run: Run, dataset: Dataset, model: nn.Module, selected_update: int 
         "train_images": len(dataset.train),
         "precision": config.precision,
         **provenance(),
-    }
-
-
-def provenance() -> dict[str, Any]:
-    """The keys of a result that say what measured it, and where."""
-    return {
-        "versions": f"flowvi {__version__}, torch {torch.__version__}, python {platform.python_version()}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_accelerator()}",
-        "commit": _commit(),
     }
 
 
@@ -124,21 +112,3 @@ def _unusual(kind: str, options: dict[str, Any]) -> str | None:
     words = {name: list(default) if isinstance(default, tuple) else default for name, default in usual.items()}
     parts = [f"{name}={options[name]}" for name in sorted(words) if options[name] != words[name]]
     return ",".join(parts) or None
-
-
-def _accelerator() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
-
-
-def _commit() -> str | None:
-    """The commit of the source tree that runs, marked where it has changes; None for an installed package."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        inside = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
-        if inside.returncode:
-            return None
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

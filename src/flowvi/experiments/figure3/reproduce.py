@@ -21,8 +21,8 @@ from flowvi.experiments.figure3.quadrature import Integrals, stable
 from flowvi.experiments.figure3.store import Record, Store
 from flowvi.experiments.figure3.training import train
 from flowvi.experiments.interrupt import stop_requests
-from flowvi.experiments.results import provenance
 from flowvi.flows import Flow
+from flowvi.provenance import provenance
 
 __all__ = ["measure", "reproduce"]
 

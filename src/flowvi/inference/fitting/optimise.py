@@ -18,7 +18,7 @@ from flowvi.inference.fitting.elbo import elbo
 from flowvi.inference.fitting.located import Located
 from flowvi.inference.fitting.updates import Updates
 
-__all__ = ["Block", "Trace", "maximise", "settled"]
+__all__ = ["Block", "Steps", "Trace", "cosine", "maximise", "run_block", "settled"]
 
 _RATES = 0.1, 0.03, 0.01, 0.003
 _EXACT = 0.01  # nats, the log weights' standard deviation: half its square is what is left to gain
@@ -43,6 +43,11 @@ class Trace:
     """The first one, found by the race."""
     converged: bool = False
     interrupted: bool = False
+
+    def then(self, other: Trace) -> Trace:
+        """This one and the one that went on from where it ended, whose end is that of both."""
+        both = [*self.blocks, *other.blocks]
+        return Trace(both, self.steps + other.steps, self.rate, other.converged, other.interrupted)
 
 
 def maximise(
@@ -76,8 +81,8 @@ def maximise(
         trace.rate = steps.rate
         for i in range(blocks):
             power = coldest ** max(0.0, 1 - 2 * i / blocks)
-            steps.rate = trace.rate * 0.5 * (1 + math.cos(math.pi * i / blocks))
-            block, spread = _block(steps, effort.block, power)
+            steps.rate = cosine(trace.rate, i / blocks)
+            block, spread = run_block(steps, effort.block, power)
             trace.blocks.append(block)
             trace.steps = steps.count
             kept = deepcopy(module.state_dict())
@@ -91,6 +96,11 @@ def maximise(
         trace.interrupted = True
         module.load_state_dict(kept)
     return trace
+
+
+def cosine(rate: float, done: float) -> float:
+    """The rate where a share of the steps is done, 0 to 1: from the whole down to nought."""
+    return rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def settled(blocks: list[Block], tolerance: float) -> bool:
@@ -112,21 +122,28 @@ class Steps(Updates):
         self.module, self.density, self.count = module, density, 0
         self.samples = max(effort.samples, min(4 * len(module.mean), 4 * effort.samples))
 
-    def step(self, power: float = 1.0) -> Tensor:
-        """One update on the density to a power; ln f − ln q at the draws that it is made from, (n,)."""
-        z, log_q, score = self.module().sample_and_score(torch.Size((self.samples,)))
+    def step(self, power: float = 1.0, beside: Callable[[Any, int], Tensor] | None = None) -> Tensor:
+        """One update on the density to a power; ln f − ln q at the draws that it is made from, (n,).
+
+        `beside`, given the posterior and n, is a loss of its own that is added.
+        """
+        q = self.module()
+        z, log_q, score = q.sample_and_score(torch.Size((self.samples,)))
         value, slope = self.density.value_and_gradient(z)
         pull = score - power * slope
         good = value.isfinite() & pull.isfinite().all(-1)
-        self.update(z, torch.where(good.unsqueeze(-1), pull, 0.0) / good.sum().clamp(min=1))
+        pull = torch.where(good.unsqueeze(-1), pull, 0.0) / good.sum().clamp(min=1)
+        self.update(z, pull, beside(q, self.samples) if beside else None)
         self.count += 1
         log_weights: Tensor = value - log_q.detach()
         return log_weights
 
 
-def _block(steps: Steps, size: int, power: float) -> tuple[Block, float]:
+def run_block(
+    steps: Steps, size: int, power: float = 1.0, beside: Callable[[Any, int], Tensor] | None = None
+) -> tuple[Block, float]:
     """So many steps: the mean of their ELBOs, and of their log weights' standard deviations."""
-    log_weights = torch.stack([steps.step(power) for _ in range(size)]).double()
+    log_weights = torch.stack([steps.step(power, beside) for _ in range(size)]).double()
     good = log_weights.isfinite()
     share = good.double().mean(-1)
     mean = torch.where(good, log_weights, 0.0).mean(-1) / share

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from flowvi import flows
 from flowvi.errors import DensityError
 from flowvi.flows.flow import Flow
+from flowvi.inference.fitting.covering import cover
 from flowvi.inference.fitting.density import Density
 from flowvi.inference.fitting.effort import Effort
 from flowvi.inference.fitting.elbo import ELBO, elbo
@@ -82,10 +84,13 @@ class Search:
             self._student(_gaussian(full_rank))
             self._mixture(full_rank, points)
             self._flows()
+            self._cover()
         except KeyboardInterrupt:
             self.interrupted = True
             if not self.stages:
                 self._unpolished()
+        for stage in self.stages:
+            stage.module.requires_grad_(False)
 
     def _natural_gaussians(self, points: Tensor) -> None:
         """Natural-gradient fits: from the first point, from points far out, and of densities tempered at first."""
@@ -183,17 +188,38 @@ class Search:
                 return
 
     def _fitted(self, name: str, module: Located, share: float = 1.0, coldest: float = 1.0) -> Stage:
-        started = time.process_time()
-
-        def report(block: Block) -> None:
-            if self.progress:
-                self.progress(Progress(name, block.elbo, block.se, block.rate))
-
+        started, report = time.process_time(), self._reporting(name)
         steps = self.density.for_steps(module.mean)
         trace = maximise(module, steps, self.effort, share, coldest, report)
-        module.requires_grad_(False)
         found = elbo(module(), self.density, self.effort.draws)
         return Stage(name=name, module=module, trace=trace, found=found, seconds=time.process_time() - started)
+
+    def _cover(self) -> None:
+        """The flow, if it is the best and leaves something to gain, made to cover the density.
+
+        It stays as it was if that loses ELBO. A density that steps can only estimate gives no weights to do it by.
+        """
+        stage, started = self.stages[-1], time.process_time()
+        exact = self.density.for_steps(stage.module.mean) is self.density
+        if not exact or stage is not winner(self.stages) or _left(stage.found, self.effort.draws) < _WORTH:
+            return
+        before = deepcopy(stage.module.state_dict())
+        trace = cover(stage.module, self.density, self.effort, self._reporting("flow, to cover"))
+        found = elbo(stage.module(), self.density, self.effort.draws)
+        if stage.found.inside - found.inside > max(2 * math.hypot(stage.found.se, found.se), _WORTH):
+            stage.module.load_state_dict(before)
+        else:
+            seconds = stage.seconds + time.process_time() - started
+            self.stages[-1] = replace(stage, trace=stage.trace.then(trace), found=found, seconds=seconds)
+        if trace.interrupted:
+            raise KeyboardInterrupt
+
+    def _reporting(self, stage: str) -> Callable[[Block], None]:
+        def report(block: Block) -> None:
+            if self.progress:
+                self.progress(Progress(stage, block.elbo, block.se, block.rate))
+
+        return report
 
     def _restart(self, start: str, kind: str, module: Located, found: ELBO) -> None:
         mean, sd, quantiles = marginals(JointDistribution(module(), self.density.joint))

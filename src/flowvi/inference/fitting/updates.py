@@ -38,10 +38,16 @@ class Updates:
     def rate(self, rate: float) -> None:
         self.adam.param_groups[0]["lr"] = rate
 
-    def update(self, z: Tensor, pull: Tensor) -> None:
-        """One update by the gradient that samples z have: `pull`, of z's shape. None where it is zero or not finite."""
+    def update(self, z: Tensor, pull: Tensor, loss: Tensor | None = None) -> None:
+        """One update by the gradient that samples z have, `pull`, of z's shape, and by that of a loss beside it.
+
+        None where it is zero or not finite.
+        """
         self.adam.zero_grad()
-        z.backward(pull)
+        if loss is None:
+            z.backward(pull)
+        else:
+            torch.autograd.backward([z, loss], [pull, torch.ones_like(loss)])
         gradients = [each.grad for each in self.parameters if each.grad is not None]
         norm = nn.utils.get_total_norm(gradients).item()
         if not math.isfinite(norm) or norm <= 0:

@@ -17,6 +17,7 @@ from flowvi.inference.fitting import EFFORTS
 from flowvi.inference.proof.records import Record, keep, prove, read
 from flowvi.inference.proof.table import proof_table
 from flowvi.inference.targets import TARGETS
+from flowvi.provenance import provenance
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -28,7 +29,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     done = {(record["target"], record["seed"], record["effort"]) for record in read(options.out)}
     todo = product(() if options.print else options.seeds, names)
-    made = (prove(name, seed, options.effort) for seed, name in todo if (name, seed, options.effort) not in done)
+    missing = [(name, seed, options.effort) for seed, name in todo if (name, seed, options.effort) not in done]
+    about = provenance()
+    made = ({**prove(*each), **about} for each in missing)
     if not keep(options.out, made, _line, "proof"):
         return 130
     records = [record for record in read(options.out) if record["effort"] == options.effort]

@@ -42,7 +42,13 @@ def verdicts(records: Sequence[Record]) -> str:
         part = [record for record in fitted if record["held_out"] == held_out]
         if part:
             effort = ", ".join(dict.fromkeys(record["effort"] for record in part))
-            lines += [f"{title}: {len(part)} fits, effort {effort}", *confusion(part), *_evidence(part), ""]
+            lines += [
+                f"{title}: {len(part)} fits, effort {effort}",
+                *confusion(part),
+                *_evidence(part),
+                *_modes(part),
+                "",
+            ]
     return "\n".join(lines).rstrip()
 
 
@@ -58,13 +64,14 @@ def _targets(records: Sequence[Record]) -> Iterator[str]:
             yield f"{name:<26}{0:>5}  refused: {group[0]['error'][:80]}"
             continue
         gap = median(record["log_z"] - float(record["elbo_inside"]) for record in map(_numbers, fitted))
+        shown = f"{gap:.3f}" if abs(gap) < 1000 else f"{gap:.0e}"
         off = median(_off(record) for record in map(_numbers, fitted))
         error = median(float(record["marginal_error"]) for record in fitted)
         verdicts = "/".join(str(sum(record["verdict"] == label for record in fitted)) for label in LABELS)
         winners = ", ".join(dict.fromkeys(record["winner"] for record in fitted))
         seconds = median(record["seconds"] for record in fitted)
         yield (
-            f"{name:<26}{len(fitted):>5}{gap:>8.3f}{off:>14.1f}{error:>10.1f}{seconds:>9.0f}  {verdicts:<18} {winners}"
+            f"{name:<26}{len(fitted):>5}{shown:>8}{off:>14.1f}{error:>10.1f}{seconds:>9.0f}  {verdicts:<18} {winners}"
         )
 
 
@@ -87,6 +94,16 @@ def confusion(records: Iterable[Record]) -> list[str]:
         counts = [sum(record["verdict"] == label for record in group) for label in LABELS]
         lines.append(f"{name:<14}" + "".join(f"{count:>14}" for count in counts))
     return lines
+
+
+def _modes(records: Iterable[Record]) -> Iterator[str]:
+    mixtures = [record for record in records if record["target"].startswith("mixture")]
+    if mixtures:
+        lost = [record for record in mixtures if record["lost_mode"] > 0]
+        told = sum(record["verdict"] != LABELS[0] for record in lost)
+        kept = f"{len(mixtures) - len(lost)} of {len(mixtures)}"
+        others = f"; of the others not trusted: {told} of {len(lost)}" if lost else ""
+        yield f"Mixtures with at least half its mass in each mode: {kept}{others}"
 
 
 def _evidence(records: Iterable[Record]) -> Iterator[str]:

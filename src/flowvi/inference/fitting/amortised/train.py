@@ -14,7 +14,7 @@ from flowvi.inference.fitting.amortised.density import RowDensity
 from flowvi.inference.fitting.amortised.posterior import Amortised
 from flowvi.inference.fitting.amortised.rows import AverageELBO, average_elbo
 from flowvi.inference.fitting.effort import Effort
-from flowvi.inference.fitting.optimise import Block, Trace, settled
+from flowvi.inference.fitting.optimise import Block, Trace, cosine, settled
 from flowvi.inference.fitting.updates import Updates
 
 __all__ = ["EXACT", "train"]
@@ -46,7 +46,7 @@ def train(
         steps = _race(module, density, context, effort)
         trace.rate = steps.rate
         for i in range(effort.blocks):
-            steps.rate = trace.rate * 0.5 * (1 + math.cos(math.pi * i / effort.blocks))
+            steps.rate = cosine(trace.rate, i / effort.blocks)
             for _ in range(effort.block):
                 steps.step()
             found = _looked(steps)

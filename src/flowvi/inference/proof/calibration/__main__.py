@@ -18,6 +18,7 @@ from flowvi.inference.proof.calibration.models import MODELS
 from flowvi.inference.proof.calibration.records import calibrate
 from flowvi.inference.proof.calibration.table import calibration_table
 from flowvi.inference.proof.records import Record, keep, read
+from flowvi.provenance import provenance
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -25,7 +26,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _options(words)
     done = {(record["model"], record["data_set"], record["effort"]) for record in read(options.out)}
     todo = product(range(0 if options.print else options.sets), options.only)
-    made = (calibrate(name, each, options.effort) for each, name in todo if (name, each, options.effort) not in done)
+    missing = [(name, each, options.effort) for each, name in todo if (name, each, options.effort) not in done]
+    about = provenance()
+    made = ({**calibrate(*each), **about} for each in missing)
     if not keep(options.out, made, _line, "calibration"):
         return 130
     records = [record for record in read(options.out) if record["effort"] == options.effort]
