@@ -178,6 +178,11 @@ def test_a_support_that_was_not_called() -> None:
     assert "a parameter's name is 1" in refused(good, {1: s.real()}, ConfigError)
 
 
+def test_a_density_that_is_no_function() -> None:
+    with pytest.raises(ConfigError, match="log_density is a Tensor: expected a function"):
+        flowvi.fit(torch.zeros(3), 2)  # type: ignore[arg-type]
+
+
 def test_settings() -> None:
     with pytest.raises(ConfigError, match="effort = 'quick': expected fast, default, thorough"):
         flowvi.fit(good, 2, effort="quick")

@@ -117,6 +117,8 @@ def fit(
         torch.Size([100])
     """
     arviz()  # its absence is said before the work, not after
+    if not callable(log_density):
+        raise ConfigError(f"log_density is a {type(log_density).__name__}: expected a function, (n, D) to (n,)")
     joint = Joint.of(parameters)
     if effort not in EFFORTS:
         raise ConfigError(f"effort = {effort!r}: expected {', '.join(EFFORTS)}")
