@@ -45,7 +45,7 @@ def test_the_verdict() -> None:
     assert label(rows(), interrupted=True) == "caution"
     assert label(rows(), gain=0.2) == "caution" and label(rows(), gain=1.0) == "do not trust"
     assert label(rows(), missed=0.3) == "do not trust"
-    heavy = {"distance": torch.full((40,), 0.08).double()}
+    heavy = {"lacking": torch.full((40,), 0.02).double()}
     assert label(rows(k_hat=some(0.1, 0.9, 0.2), **heavy)) == "caution"
     assert label(rows(k_hat=some(0.5, 0.9, 0.2), **heavy)) == "do not trust"
     assert label(rows(k_hat=some(0.5, 0.9, 0.2))) == "trust"  # a tail too thin to matter

@@ -252,11 +252,16 @@ def test_a_thin_tail_that_does_not_matter_is_said() -> None:
     assert verdict.label == "trust" and "0.3 % of the mass is too thin (k̂ 0.90)" in verdict.reasons[1]
 
 
+def test_a_thin_tail_is_one_reason_more_where_probabilities_are_off() -> None:
+    verdict = judge(replace(SOUND, weighed=replace(SOUND.weighed, k_hat=1.2, lacking=0.003, distance=0.2)))
+    assert verdict.label == "do not trust" and len(verdict.reasons) == 2 and "too heavy a tail" in verdict.reasons[0]
+
+
 @pytest.mark.parametrize(
     ("change", "label", "words"),
     [
         ({"weighed": {"k_hat": 0.8, "lacking": 0.01}}, 1, "too heavy a tail"),
-        ({"weighed": {"k_hat": 1.2, "distance": 0.06}}, 2, "too heavy a tail"),
+        ({"weighed": {"k_hat": 1.2, "lacking": 0.02}}, 2, "too heavy a tail"),
         ({"weighed": {"k_hat": math.nan, "lacking": math.nan}}, 2, "too heavy a tail"),
         ({"weighed": {"effective": 0.001}}, 1, "are effective"),
         ({"weighed": {"distance": 0.2}}, 1, "off by 0.20"),

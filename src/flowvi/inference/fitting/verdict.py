@@ -26,8 +26,8 @@ APART = 3.0, 0.05
 """ln Z by two estimates: apart by so many standard errors and so many nats."""
 FAR = -3.0
 """Nats: mass far out beside the mass near; above it the integral may not be finite."""
-TAIL = 0.005, 0.05
-"""Lacking mass and total variation up to which a k̂ above its limit is about a tail too thin to matter for the draws."""
+TAIL = 0.005
+"""Lacking mass up to which a k̂ above its limit is about a tail too thin to matter for the draws."""
 K_HAT_HOPELESS = 1.0
 """Weights of so heavy a tail have no mean."""
 EFFECTIVE = 0.02
@@ -113,7 +113,8 @@ def _weights(measured: Measured) -> Iterator[_Finding]:
         share = _percent(weighed.undefined)
         reason = f"The log density is NaN or +inf at {share} of the draws, and was taken for -inf: ln Z is unknown."
         yield _Finding(1, reason, "Return -inf where the parameters are not allowed, and a number elsewhere.")
-    if not k_hat <= limit and not (weighed.lacking <= TAIL[0] and weighed.distance <= TAIL[1]):
+    thin = weighed.lacking <= TAIL and weighed.distance <= DISTANCE[0]
+    if not k_hat <= limit and not thin:
         severity = 2 if not k_hat < K_HAT_HOPELESS else 1
         reason = f"The importance weights have too heavy a tail (k̂ {k_hat:.2f}, at most {limit:.2f} wanted): "
         yield _Finding(severity, reason + "the posterior misses mass, and ln Z is not to be relied on.", _HEAVIER)

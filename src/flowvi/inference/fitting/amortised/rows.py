@@ -11,7 +11,7 @@ from torch import Tensor
 from flowvi.inference.evidence import k_hat_limit, of_log_weights
 from flowvi.inference.fitting.amortised.density import RowDensity
 from flowvi.inference.fitting.amortised.posterior import Amortised
-from flowvi.inference.fitting.verdict import TAIL
+from flowvi.inference.fitting.verdict import DISTANCE, TAIL
 
 __all__ = ["AverageELBO", "RowEvidence", "average_elbo", "log_weights", "weigh_rows"]
 
@@ -82,7 +82,7 @@ class RowEvidence:
     @property
     def heavy(self) -> Tensor:
         """Whether k̂ is above its limit, or no number, by a tail that matters for the draws (`TAIL`): bool, (N,)."""
-        matters = ~((self.lacking <= TAIL[0]) & (self.distance <= TAIL[1]))
+        matters = ~((self.lacking <= TAIL) & (self.distance <= DISTANCE[0]))
         return ~(self.k_hat <= k_hat_limit(self.draws)) & matters
 
     def __str__(self) -> str:
