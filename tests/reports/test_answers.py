@@ -40,7 +40,7 @@ def test_what_has_seeds_enough_is_answered_whatever_the_rest_has() -> None:
     words = str(answer(BY_NAME["binarisation"], found))
     assert "It is first the threshold" in words
     assert "dynamic for fixed: −1.00 to −1.00" in words
-    assert "(one seed or more)" in words
+    assert "(one to 3 seeds)" in words
 
 
 def test_one_seed_decides_nothing() -> None:

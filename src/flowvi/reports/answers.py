@@ -29,8 +29,8 @@ def answer(ablation: Ablation, found: Found) -> str | None:
     sure = [(contrast, each) for contrast, each in found if each.enough]
     verdict = _VERDICTS[ablation.name](sure) if sure and ablation.name in _VERDICTS else None
     counts = {min(each.seeds) for _, each in found}
-    some = "one seed" if min(counts) == 1 else f"{min(counts)} seeds"
-    some += " or more" if len(counts) > 1 else ""
+    some = "one" if min(counts) == 1 else f"{min(counts)}"
+    some += f" to {max(counts)} seeds" if len(counts) > 1 else " seed" if counts == {1} else " seeds"
     figures = "; ".join(_range(level, group) for level, group in _by_level(found).items())
     return " ".join(filter(None, [f"−ln p(x) moves by, in nats, {figures} ({some}).", verdict]))
 
