@@ -69,6 +69,7 @@ def record(**change: Any) -> dict[str, Any]:
         "effort": "fast",
         "held_out": False,
         "seconds": 2.0,
+        "cpu_seconds": 3.0,
         "verdict": "trust",
         "winner": "flow",
         "elbo_inside": 1.0,
@@ -100,7 +101,7 @@ def test_the_tables() -> None:
     far = record(target="mixture_2", verdict="caution", lost_mode=0.3)
     bad = record(target="jump", elbo_inside=-1e9, marginal_error=9.0, verdict="do not trust", held_out=True)
     text = proof_table([record(), record(log_evidence=1.4), far, bad])
-    assert "banana                        2   0.100           2.5       1.0" in text
+    assert "banana                        2   0.100           2.5       1.0        3  " in text
     assert "  1e+09 " in text
     assert "ln Z of trusted fits within two standard errors: 1 of 2 (50 %)" in text
     assert "Mixtures with at least half its mass in each mode: 0 of 1; of the others not trusted: 1 of 1" in text

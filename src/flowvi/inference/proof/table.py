@@ -54,7 +54,7 @@ def verdicts(records: Sequence[Record]) -> str:
 
 def _targets(records: Sequence[Record]) -> Iterator[str]:
     yield (
-        f"{'target':<26}{'fits':>5}{'gap':>8}{'ln Z off, se':>14}{'marginal':>10}{'seconds':>9}  "
+        f"{'target':<26}{'fits':>5}{'gap':>8}{'ln Z off, se':>14}{'marginal':>10}{'CPU s':>9}  "
         f"{'trust/caution/not':<18} posterior"
     )
     for name in dict.fromkeys(record["target"] for record in records):
@@ -69,7 +69,7 @@ def _targets(records: Sequence[Record]) -> Iterator[str]:
         error = median(float(record["marginal_error"]) for record in fitted)
         verdicts = "/".join(str(sum(record["verdict"] == label for record in fitted)) for label in LABELS)
         winners = ", ".join(dict.fromkeys(record["winner"] for record in fitted))
-        seconds = median(record["seconds"] for record in fitted)
+        seconds = median(record["cpu_seconds"] for record in fitted)
         yield (
             f"{name:<26}{len(fitted):>5}{shown:>8}{off:>14.1f}{error:>10.1f}{seconds:>9.0f}  {verdicts:<18} {winners}"
         )
