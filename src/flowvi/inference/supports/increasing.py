@@ -38,7 +38,8 @@ class _Ordered(Support):
         for gap in z[..., 1:].exp().unbind(-1):
             below = values[-1].detach()
             least = torch.nextafter(below, torch.full_like(below, math.inf)) - below
-            values.append(values[-1] + torch.maximum(gap, least.nan_to_num(0.0, math.inf)))
+            least = least.nan_to_num(0.0, math.inf).clamp(min=torch.finfo(z.dtype).tiny)  # beside 0, it is subnormal
+            values.append(values[-1] + torch.maximum(gap, least))
         return torch.stack(values, -1)
 
     def _log_det(self, z: Tensor) -> Tensor:
