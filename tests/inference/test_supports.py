@@ -330,6 +330,25 @@ def test_values_far_out_are_inside(dtype: torch.dtype) -> None:
             assert support.unconstrain(value)[0].isfinite().all()
 
 
+def test_values_far_out_are_inside_where_subnormal_numbers_are_nought(dtype: torch.dtype) -> None:
+    """As under `torch.set_flush_denormal`, which people set for speed: what keeps a value inside must be normal."""
+    tiny = torch.finfo(dtype).tiny
+    assert ordered(3).constrain(torch.tensor([0.0, -2e3, -2e3], dtype=dtype))[0].tolist() == [0.0, tiny, 2 * tiny]
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush subnormal numbers")
+    try:
+        bounded = positive(3), unit_interval(3), interval(-1, 0, 3), simplex(3), correlation_cholesky(3)
+        for support in (*bounded, ordered(3)):
+            for first in (-2e3, -1e-33, 0.0, 1e-36, 1.0):
+                z = torch.full((support.size,), -2e3, dtype=dtype)
+                z[0] = first
+                value, _ = support.constrain(z)
+                assert support.contains(value)
+                assert support.unconstrain(value)[0].isfinite().all()
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_what_remains_keeps_its_digits(dtype: torch.dtype) -> None:
     """Shares and diagonals far below ε come back: nothing is subtracted from one."""
     eps = torch.finfo(dtype).eps

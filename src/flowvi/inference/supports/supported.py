@@ -11,7 +11,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from flowvi.errors import ShapeError
-from flowvi.inference.supports.bijections import Support
+from flowvi.inference.supports.support import Support
 
 __all__ = ["Supported", "SupportedDistribution"]
 
