@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,6 +196,54 @@ def test_a_failed_run_is_told_and_nothing_is_put_on_file(
     with pytest.raises(RunError, match=r"4 of 4 runs failed, the first in .*: killed; the same command tries again"):
         cifar10.reproduce("smoke", tmp_path / "out", 1, axes={"data.path": [small["data.path"]]})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep whose results say no more than what they are of."""
+
+    def sweep(presets: Sequence[str], jobs: int, retry: bool, **axes: Any) -> list[Outcome]:
+        return [Outcome(job, "done", result=about(job)) for job in plan(presets, axes)]
+
+    def about(job: Job) -> Settings:
+        config = job.run.config
+        return {"config": config.preset, "config_hash": config.hash(), "seed": config.seed}
+
+    monkeypatch.setattr(cifar10, "sweep", sweep)
+
+
+def on_file(folder: Path) -> list[tuple[str, int]]:
+    lines = (folder / "cifar10.jsonl").read_text().splitlines()
+    return [(record["config"].split(".")[1], record["seed"]) for record in map(json.loads, lines)]
+
+
+@pytest.mark.usefixtures("told")
+def test_two_commands_with_one_folder_keep_each_others_results(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One runs, from its first look at the folder to its last line, while the other trains."""
+    swept, axes = cifar10.sweep, {"data.path": [str(images)]}
+
+    def interleaved(*presets: Any, **settings: Any) -> list[Outcome]:
+        monkeypatch.setattr(cifar10, "sweep", swept)
+        cifar10.reproduce("smoke", tmp_path, 1, axes=axes, only=["*.nf2.*"])
+        return swept(*presets, **settings)
+
+    monkeypatch.setattr(cifar10, "sweep", interleaved)
+    cifar10.reproduce("smoke", tmp_path, 1, axes={**axes, "seed": [0, 1]}, only=["*.nf5.*"])
+    assert on_file(tmp_path) == [("nf2", 0), ("nf5", 0), ("nf5", 1)]
+    cifar10.reproduce("smoke", tmp_path, 1, axes={**axes, "seed": [0], "training.updates": [7]}, only=["*.nf5.*"])
+    assert on_file(tmp_path) == [("nf2", 0), ("nf5", 0)]  # another config of the same preset takes its place
+
+
+@pytest.mark.usefixtures("told")
+def test_a_folder_is_of_one_budget(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = {"data.path": [str(images)]}
+    cifar10.reproduce("smoke", tmp_path, 1, axes=axes, only=["*.nf5.*"])
+    monkeypatch.setattr(cifar10, "sweep", None)
+    with pytest.raises(RunError, match=r"cifar10\.jsonl holds results of --budget smoke: choose another --out"):
+        cifar10.reproduce("short", tmp_path, 1, axes=axes)
+    assert on_file(tmp_path) == [("nf5", 0)]
 
 
 @pytest.mark.parametrize(

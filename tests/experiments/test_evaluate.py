@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import torch
 
 import flowvi
 from flowvi.errors import ConfigError, FlowviError, RunError
+from flowvi.experiments import results
 from flowvi.experiments.assembly import load_data
 from flowvi.experiments.estimators import importance
 from flowvi.experiments.estimators.importance import evidence_of_images
 from flowvi.experiments.evaluate import result_path
 from flowvi.experiments.results import collect, mean_and_error
-from flowvi.experiments.run import Run
+from flowvi.experiments.run import Run, as_run
 from flowvi.models import DLGM
 
 Settings = dict[str, Any]
@@ -223,6 +225,25 @@ def test_gathering_appends_replaces_and_keeps_the_rest(run: Run, tmp_path: Path)
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(line["seed"], line["samples"]) for line in found] == [(77, 2), (0, 2), (0, 3)]
     assert found[1]["nll"] == -1.0
+
+
+def test_two_commands_that_gather_in_one_file_keep_each_others_results(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One gathers and writes while the other gathers."""
+    out, other = tmp_path / "all.jsonl", tmp_path / "other"
+    flowvi.test(run, samples=2)
+    shutil.copytree(run.folder, other)
+    (changed := other / "result-is-2.json").write_text(json.dumps({**json.loads(changed.read_text()), "seed": 77}))
+
+    def interleaved(folder: Any) -> Run:
+        monkeypatch.setattr(results, "as_run", as_run)
+        assert collect([other], out) == 1
+        return as_run(folder)
+
+    monkeypatch.setattr(results, "as_run", interleaved)
+    assert collect([run.folder], out) == 1
+    assert [json.loads(line)["seed"] for line in out.read_text().splitlines()] == [77, 0]
 
 
 @pytest.mark.parametrize("content", ["not json\n", "[1]\n", "7\n", '{"a": 1}\n{"b"\n', "\xff"])

@@ -14,6 +14,7 @@ import pytest
 from flowvi.errors import RunError
 from flowvi.experiments.arms.gallery import IMAGES, SAMPLES
 from flowvi.experiments.arms.store import Store
+from flowvi.experiments.lines import write_lines
 from flowvi.reports.page import inline
 from flowvi.reports.report import chapters, report
 
@@ -29,9 +30,7 @@ def results(make_results: Make, record: dict[str, Any]) -> Path:
     make_results("figure4", FIGURES)
     folder = make_results("ablations", ABLATION)
     store = Store(folder, "figure4")
-    for line in store.records:
-        line["curve"] = CURVE
-    store.add([])
+    write_lines(store.lines, [{**line, "curve": CURVE} for line in store.records])
     random = np.random.default_rng(0)
     kept = {"images": IMAGES, "reconstructions": IMAGES, "samples": SAMPLES}
     pixels = {f"{arm}/{key}": random.integers(0, 255, (n, 784), np.uint8) for arm in FIGURES for key, n in kept.items()}

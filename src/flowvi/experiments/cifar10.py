@@ -16,9 +16,10 @@ from flowvi.errors import ConfigError, RunError
 from flowvi.experiments.arrays import read_arrays
 from flowvi.experiments.choice import choose
 from flowvi.experiments.config import resolve
-from flowvi.experiments.lines import write_lines
+from flowvi.experiments.lines import read_lines, write_lines
 from flowvi.experiments.results import mean_and_error
 from flowvi.experiments.sweep import Outcome, sweep
+from flowvi.experiments.turns import in_turn
 
 __all__ = ["BUDGETS", "PRESETS", "reproduce"]
 
@@ -46,6 +47,8 @@ def reproduce(
 ) -> None:
     """Train and test the four presets, and leave their results in `out` as `cifar10.jsonl`.
 
+    What is there of other presets and seeds stays; a preset's results with other settings give way.
+
     To a result come `gain`, by how much ln p(x) is above that of K = 0 of the same settings, in nats, the mean over the
     test patches, and its standard error `gain_se`: the patches are the same, so the two are compared patch by patch.
 
@@ -60,11 +63,12 @@ def reproduce(
     Raises:
         ConfigError: another budget, an unknown key, a value that is not allowed, or several data files.
         DataError: the data cannot be had.
-        RunError: a run that failed, or files that cannot be written.
+        RunError: a run that failed, or files that cannot be written or are of another budget.
         InterruptedRun: it was asked to stop; every run has saved a checkpoint.
     """
     if budget not in BUDGETS:
         raise ConfigError(f"budget cannot be {budget!r}: it takes one of {', '.join(BUDGETS)}")
+    _on_file(out, budget)
     given = {key: list(values) for key, values in (axes or {}).items()}
     settings = {**_defaults(budget, given, say), **given}
     outcomes = sweep(choose(PRESETS, only), jobs=jobs, retry=True, **settings)
@@ -75,7 +79,7 @@ def reproduce(
             f"{len(failed)} of {len(outcomes)} runs failed, the first in {first.job.folder}: {first.message}; "
             "the same command tries again, and does not repeat the others"
         )
-    _put_on_file(out, [_record(outcome, outcomes, budget) for outcome in outcomes])
+    _put_on_file(out, [_record(outcome, outcomes, budget) for outcome in outcomes], budget)
 
 
 def _defaults(budget: str, given: Mapping[str, Sequence[Any]], say: Callable[[str], None]) -> dict[str, Any]:
@@ -115,9 +119,23 @@ def _log_evidence(outcome: Outcome) -> Any:
     return read_arrays(file, "remove that folder's result.json, and run this again")["log_evidence"]
 
 
-def _put_on_file(out: Path, records: Sequence[dict[str, Any]]) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
-    write_lines(out / "cifar10.jsonl", records)
+def _put_on_file(out: Path, records: Sequence[dict[str, Any]], budget: str) -> None:
+    presets, hashes = ({record[key] for record in records} for key in ("config", "config_hash"))
+    with in_turn(_file(out)):
+        before = _on_file(out, budget)
+        kept = [each for each in before if each.get("config") not in presets or each.get("config_hash") in hashes]
+        merged = {(each.get("config_hash"), each.get("seed")): each for each in [*kept, *records]}
+        write_lines(_file(out), merged.values())
+
+
+def _on_file(out: Path, budget: str) -> list[dict[str, Any]]:
+    """What a folder holds; it is of one budget, so that a smoke test takes no measurement's place."""
+    records = read_lines(_file(out))
+    others = {str(record.get("budget")) for record in records} - {budget}
+    if others:
+        raise RunError(f"{_file(out)} holds results of --budget {' and '.join(sorted(others))}: choose another --out")
+    return records
+
+
+def _file(out: Path) -> Path:
+    return out / "cifar10.jsonl"

@@ -16,6 +16,7 @@ from flowvi.experiments.command import config_words
 from flowvi.experiments.estimators.registry import IDENTITY
 from flowvi.experiments.lines import read_lines, read_record, write_lines
 from flowvi.experiments.run import Run, as_run
+from flowvi.experiments.turns import in_turn
 from flowvi.flows.registry import family
 from flowvi.provenance import provenance
 
@@ -81,19 +82,14 @@ def collect(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str])
         RunError: a folder that is no run or has no result, or a file that cannot be read or written.
     """
     out = Path(out)
-    kept = {_identity(record): record for record in read_lines(out)}
     found: list[dict[str, Any]] = []
     for folder in runs:
         files = sorted(as_run(folder).folder.glob("result*.json"))
         if not files:
             raise RunError(f"no result in {folder}: run `flowvi test {folder}` first")
         found += [read_record(file, file.read_text()) for file in files]
-    kept.update({_identity(record): record for record in found})
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the folder {out.parent}: {error.strerror}; name another file") from error
-    write_lines(out, kept.values())
+    with in_turn(out, "name another file"):
+        write_lines(out, {_identity(record): record for record in [*read_lines(out), *found]}.values())
     return len(found)
 
 

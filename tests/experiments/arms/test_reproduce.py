@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from flowvi.errors import ConfigError, RunError
+from flowvi.experiments import pictures
 from flowvi.experiments.arms import gallery, reproduce
-from flowvi.experiments.arms.arm import Arm, Budget
+from flowvi.experiments.arms.arm import Arm, Budget, jobs_of
 from flowvi.experiments.arms.reproduce import ablations, compare, figure4
 from flowvi.experiments.arms.store import Images, Store
+from flowvi.experiments.run import Run
+from flowvi.experiments.train import train_run
 from flowvi.reports.paired import difference
 
 ARMS = [
@@ -136,6 +139,61 @@ def test_a_result_of_another_config_gives_way(tmp_path: Path) -> None:
     again = Store(tmp_path, "x")
     assert [(record["config_hash"], record["seed"]) for record in again.records] == [("b", 0), ("c", 0)]
     assert [type(images) for images in again.images("one")] == [Images]
+
+
+def test_two_commands_with_one_folder_keep_each_others_results(tmp_path: Path) -> None:
+    """Both have read the folder before either writes."""
+    one, two, file = Store(tmp_path, "x"), Store(tmp_path, "x"), tmp_path / "images.npz"
+    one.add([result(file, "a", 0, "one")])
+    two.add([result(file, "b", 0, "two")])
+    one.add([result(file, "a", 1, "one")])
+    for store in (one, Store(tmp_path, "x")):
+        assert [(each["config_hash"], each["seed"]) for each in store.records] == [("a", 0), ("b", 0), ("a", 1)]
+        assert [len(store.images(arm)) for arm in ("one", "two")] == [2, 1]
+
+
+def test_two_commands_of_different_budgets_are_not_mixed(tmp_path: Path) -> None:
+    one, two, file = Store(tmp_path, "x"), Store(tmp_path, "x"), tmp_path / "images.npz"
+    one.add([result(file, "a", 0, "one")])
+    with pytest.raises(RunError, match="holds results of --budget short: choose another --out"):
+        two.add([result(file, "b", 0, "two", budget="smoke")])
+    assert [record["config_hash"] for record in Store(tmp_path, "x").records] == ["a"]
+
+
+def test_a_result_that_could_not_be_written_is_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    store, file = Store(tmp_path, "x"), tmp_path / "images.npz"
+    store.add([result(file, "a", 0, "one")])
+    before = store.lines.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(RunError, match=r"cannot write .*x\.npz: No space left on device.*untouched"):
+            store.add([result(file, "b", 0, "two")])
+    assert store.lines.read_bytes() == before
+    store.add([result(file, "c", 0, "three")])
+    again = Store(tmp_path, "x")
+    assert [record["config_hash"] for record in again.records] == ["a", "b", "c"]
+    assert [len(again.images(arm)) for arm in ("one", "two", "three")] == [1, 1, 1]
+
+
+def test_two_commands_with_one_folder_keep_each_others_pictures(
+    budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One draws and writes while the other draws."""
+    drawn, found = pictures.pictures_of, {arm.name: (arm, job) for arm, job in jobs_of(ARMS[:2], budget, {})}
+    for _, job in found.values():
+        train_run(Run.create(job.folder, job.run.config))
+
+    def interleaved(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(pictures, "pictures_of", drawn)
+        gallery.keep([found["planar-2"]], tmp_path, "x")
+        return drawn(*args, **options)
+
+    monkeypatch.setattr(pictures, "pictures_of", interleaved)
+    gallery.keep([found["gaussian-0"]], tmp_path, "x")
+    assert set(gallery.read(tmp_path, "x")) == {"gaussian-0", "planar-2"}
 
 
 def test_budgets_and_overrides_are_never_mixed(tmp_path: Path) -> None:

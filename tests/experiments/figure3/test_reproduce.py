@@ -64,7 +64,7 @@ def test_a_line_for_each_restart_and_a_flow_for_each_cell(budget: Any, tmp_path:
     assert {"mass_upper", "true_mass_lower"} <= set(found[-1])
     assert len(said) == 2
     assert "planar, K = 2" in said[0]
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["figure3.jsonl", "figure3.npz"]
+    assert sorted(path.name for path in (tmp_path / "new").glob("[!.]*")) == ["figure3.jsonl", "figure3.npz"]
 
 
 def test_the_flow_on_file_is_the_median_one(budget: Any, tmp_path: Path) -> None:
@@ -131,6 +131,32 @@ def test_a_request_to_stop(budget: Any, tmp_path: Path, monkeypatch: pytest.Monk
         reproduce("tiny", tmp_path, 1)
     assert {each["energy"] for each in lines(tmp_path)} == {"U1"}
     monkeypatch.undo()
+
+
+def test_two_commands_with_one_folder_keep_each_others_cells(
+    budget: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One runs, from its first look at the folder to its last line, while the other measures."""
+
+    def interleaved(cell: Cell) -> Any:
+        monkeypatch.setattr(module, "measure", measure)
+        reproduce("tiny", tmp_path, 1, only=["U4/*"])
+        return measure(cell)
+
+    monkeypatch.setattr(module, "measure", interleaved)
+    reproduce("tiny", tmp_path, 1, only=["U1/*"])
+    assert [each["energy"] for each in lines(tmp_path)] == ["U1", "U1", "U1", "U4"]
+    store = Store(tmp_path)
+    assert all(store.has(cell) for cell in tiny())
+
+
+def test_two_commands_of_different_budgets_are_not_mixed(budget: Any, tmp_path: Path) -> None:
+    one, two = Store(tmp_path), Store(tmp_path)
+    cell, records, flow = measure(tiny()[1])
+    one.add(cell, [{**record, "budget": "tiny"} for record in records], flow)
+    with pytest.raises(RunError, match="holds results of --budget tiny: choose another --out"):
+        two.add(cell, [{**record, "budget": "huge"} for record in records], flow)
+    assert {each["budget"] for each in lines(tmp_path)} == {"tiny"}
 
 
 def test_a_folder_is_of_one_budget(budget: Any, tmp_path: Path) -> None:

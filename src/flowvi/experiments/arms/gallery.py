@@ -15,6 +15,7 @@ from flowvi.experiments.arms.arm import Arm
 from flowvi.experiments.arrays import read_arrays
 from flowvi.experiments.run import atomic_write
 from flowvi.experiments.sweeps.grid import Job
+from flowvi.experiments.turns import in_turn
 
 __all__ = ["IMAGES", "SAMPLES", "Shown", "keep", "read"]
 
@@ -50,18 +51,19 @@ def keep(found: Sequence[tuple[Arm, Job]], folder: Path, name: str) -> None:
     """
     from flowvi.experiments.pictures import pictures_of
 
-    made, new = dict(read(folder, name)), False
+    before, new = read(folder, name), dict[str, Shown]()
     for arm, job in found:
         config = job.run.config.hash()
-        if job.run.finished and (arm.name not in made or str(made[arm.name].config) != config):
+        if job.run.finished and (arm.name not in before or str(before[arm.name].config) != config):
             drawn, _ = pictures_of(job.run, SEED, images=IMAGES, samples=SAMPLES)
             images, reconstructions, kept = ((pixels * 255).round().byte().numpy() for pixels in drawn)
-            made[arm.name] = Shown(images, reconstructions, kept, np.array(config))
-            new = True
+            new[arm.name] = Shown(images, reconstructions, kept, np.array(config))
     if new:
-        arrays = {f"{arm}/{key}": getattr(shown, key) for arm, shown in sorted(made.items()) for key in Shown._fields}
-        with atomic_write(_file(folder, name)) as file:
-            np.savez_compressed(file, **arrays)
+        with in_turn(_file(folder, name)):  # others may have drawn some in the meantime
+            made = sorted({**read(folder, name), **new}.items())
+            arrays = {f"{arm}/{key}": getattr(shown, key) for arm, shown in made for key in Shown._fields}
+            with atomic_write(_file(folder, name)) as file:
+                np.savez_compressed(file, **arrays)
 
 
 def read(folder: Path, name: str) -> Mapping[str, Shown]:

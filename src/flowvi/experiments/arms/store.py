@@ -7,6 +7,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from flowvi.errors import RunError
 from flowvi.experiments.arrays import read_arrays
 from flowvi.experiments.lines import read_lines, write_lines
 from flowvi.experiments.run import atomic_write
+from flowvi.experiments.turns import in_turn
 
 __all__ = ["Images", "Record", "Store", "filled"]
 
@@ -51,23 +53,23 @@ class Store:
         []
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
-        self.lines, self.arrays = folder / f"{name}.jsonl", folder / f"{name}.npz"
-        self.records: list[Record] = read_lines(self.lines)
-        for record in self.records:
-            if not record.keys() >= _KEYS:
-                raise RunError(f"{self.lines} holds what is no result of {name}: remove it, or choose another --out")
-        self._images = _images(self.arrays)
+    records: list[Record]
+    _images: dict[str, Images]
 
-    def check(self, budget: str, overrides: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.lines, self.arrays = folder / f"{name}.jsonl", folder / f"{name}.npz"
+        self._waiting: dict[str, tuple[Record, Images | None]] = {}
+        self._read()
+
+    def check(self, budget: str, overrides: Mapping[str, Any] | None) -> None:
         """A folder is of one budget and of the same overrides, so that a smoke test takes no measurement's place.
 
         Raises:
             RunError: there are results of others.
         """
         for record in self.records:
-            if (record["budget"], record.get("overrides")) != (budget, dict(overrides)):
+            if (record["budget"], record.get("overrides")) != (budget, _as_on_file(overrides)):
                 words = " ".join(f"{key}={value}" for key, value in (record.get("overrides") or {}).items())
                 found = f"--budget {record['budget']} {words}".strip()
                 raise RunError(f"{self.lines} holds results of {found}: choose another --out")
@@ -75,19 +77,24 @@ class Store:
     def add(self, found: Sequence[tuple[Record, Path | None]]) -> None:
         """Put results on file, each with the `.npz` of its images, if any; one of another config gives way to them.
 
+        What others have put there since stays. What could not be written is with the next results.
+
         Raises:
-            RunError: a file cannot be read or written.
+            RunError: a file cannot be read or written, or others have put results of another budget there.
         """
-        hashes = {arm: record["config_hash"] for record, _ in found for arm in record["arms"]}
-        kept = [
-            each for each in self.records if {hashes.get(arm) for arm in each["arms"]} <= {None, each["config_hash"]}
-        ]
-        merged = {_key(record): record for record in [*kept, *(record for record, _ in found)]}
-        self.records = list(merged.values())
-        self._images |= {_key(record): _read(path, record) for record, path in found if path is not None}
-        self._images = {key: images for key, images in self._images.items() if key in merged}
-        if self.records:
-            self._write()
+        new = [(record, None if path is None else _read(path, record)) for record, path in found]
+        self._waiting |= {_key(record): (record, images) for record, images in new}
+        if not self._waiting:
+            return
+        with in_turn(self.lines):
+            self._read()
+            for record, _ in self._waiting.values():
+                self.check(record["budget"], record.get("overrides"))
+            self._merge()
+            if self._images:
+                self._write_images()
+            write_lines(self.lines, self.records)
+        self._waiting = {}
 
     def of(self, arm: str) -> list[Record]:
         """The results of an arm, by seed."""
@@ -99,14 +106,25 @@ class Store:
         keys = [_key(record) for record in self.of(arm)]
         return [self._images[key] for key in keys if key in self._images]
 
-    def _write(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make the folder {self.folder}: {error.strerror}; choose another --out") from error
-        if self._images:
-            self._write_images()
-        write_lines(self.lines, self.records)
+    def _read(self) -> None:
+        self.records = read_lines(self.lines)
+        for record in self.records:
+            if not record.keys() >= _KEYS:
+                known = f"{self.lines} holds what is no result of {self.name}"
+                raise RunError(f"{known}: remove it, or choose another --out")
+        self._images = _images(self.arrays)
+
+    def _merge(self) -> None:
+        """Add the waiting results to those that were read."""
+        found = [record for record, _ in self._waiting.values()]
+        hashes = {arm: record["config_hash"] for record in found for arm in record["arms"]}
+        kept = [
+            each for each in self.records if {hashes.get(arm) for arm in each["arms"]} <= {None, each["config_hash"]}
+        ]
+        merged = {_key(record): record for record in [*kept, *found]}
+        self.records = list(merged.values())
+        self._images |= {key: images for key, (_, images) in self._waiting.items() if images is not None}
+        self._images = {key: images for key, images in self._images.items() if key in merged}
 
     def _write_images(self) -> None:
         arrays = {
@@ -128,6 +146,11 @@ def filled(folder: Path, name: str) -> Store:
     if not store.records:
         raise RunError(f"there are no results in {store.lines}: run `flowvi reproduce {name}` first")
     return store
+
+
+def _as_on_file(overrides: Mapping[str, Any] | None) -> Any:
+    """The overrides as JSON gives them back: a tuple is a list."""
+    return json.loads(json.dumps(overrides))
 
 
 def _key(record: Mapping[str, Any]) -> str:

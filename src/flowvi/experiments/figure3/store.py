@@ -13,6 +13,7 @@ from flowvi.errors import RunError
 from flowvi.experiments.figure3.cells import FLOWS, Cell
 from flowvi.experiments.lines import read_lines, write_lines
 from flowvi.experiments.run import atomic_write
+from flowvi.experiments.turns import in_turn
 from flowvi.flows import Flow, build
 
 __all__ = ["Store"]
@@ -35,14 +36,12 @@ class Store:
         []
     """
 
+    records: list[Record]
+    _arrays: dict[str, Any]
+
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.lines, self.weights = folder / "figure3.jsonl", folder / "figure3.npz"
-        self.records: list[Record] = read_lines(self.lines)
-        for record in self.records:
-            if not record.keys() >= _KEYS or record["flow"] not in FLOWS:
-                raise RunError(f"{self.lines} holds what is no result of figure 3: remove it, or choose another --out")
-        self._arrays = _arrays(self.weights)
+        self._read()
 
     def check_budget(self, budget: str) -> None:
         """A folder is of one budget, so that a smoke test cannot take the place of a measurement.
@@ -63,21 +62,23 @@ class Store:
     def add(self, cell: Cell, records: Sequence[Record], flow: Flow) -> None:
         """Put a cell's restarts on file, in place of what was there of it, with the flow that stands for them.
 
+        What others have put there since stays.
+
         Raises:
-            RunError: a file cannot be written.
+            RunError: a file cannot be read or written, or others have put results of another budget there.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make the folder {self.folder}: {error.strerror}; choose another --out") from error
-        kept = {key: array for key, array in self._arrays.items() if not key.startswith(f"{cell.name}/")}
-        state = {f"{cell.name}/{key}": value.numpy() for key, value in flow.state_dict().items()}
-        self._arrays = {**kept, **state}
-        with atomic_write(self.weights) as file:
-            np.savez_compressed(file, **dict(sorted(self._arrays.items())))
-        others = [record for record in self.records if record not in self._of(cell)]
-        self.records = sorted([*others, *records], key=_place)
-        write_lines(self.lines, self.records)
+        with in_turn(self.lines):
+            self._read()
+            for record in records:
+                self.check_budget(record["budget"])
+            kept = {key: array for key, array in self._arrays.items() if not key.startswith(f"{cell.name}/")}
+            state = {f"{cell.name}/{key}": value.numpy() for key, value in flow.state_dict().items()}
+            self._arrays = {**kept, **state}
+            with atomic_write(self.weights) as file:
+                np.savez_compressed(file, **dict(sorted(self._arrays.items())))
+            others = [record for record in self.records if record not in self._of(cell)]
+            self.records = sorted([*others, *records], key=_place)
+            write_lines(self.lines, self.records)
 
     def flow(self, energy: str, flow: str, length: int) -> Flow | None:
         """The flow that stands for a cell, that of median KL, in float64; None where there is none.
@@ -95,6 +96,13 @@ class Store:
         except RuntimeError as error:
             raise RunError(f"{self.weights} does not hold a {flow} flow as {start[:-1]}: remove it") from error
         return made.double()
+
+    def _read(self) -> None:
+        self.records = read_lines(self.lines)
+        for record in self.records:
+            if not record.keys() >= _KEYS or record["flow"] not in FLOWS:
+                raise RunError(f"{self.lines} holds what is no result of figure 3: remove it, or choose another --out")
+        self._arrays = _arrays(self.weights)
 
     def _of(self, cell: Cell) -> list[Record]:
         return [
