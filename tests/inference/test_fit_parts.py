@@ -13,12 +13,14 @@ from torch.distributions import MultivariateNormal, StudentT
 
 from flowvi.flows import Planar, RealNVP
 from flowvi.inference.fitting.density import Density
+from flowvi.inference.fitting.effort import EFFORTS
 from flowvi.inference.fitting.joint import Joint
 from flowvi.inference.fitting.located import Located
 from flowvi.inference.fitting.mixture import Mixture, adapt, likely, tails
 from flowvi.inference.fitting.modes import find_modes, laplace, merged
 from flowvi.inference.fitting.probes import Chains, Measured, Missed, far_mass, missed_modes, run_chains
 from flowvi.inference.fitting.rebased import Rebased
+from flowvi.inference.fitting.search import Search
 from flowvi.inference.fitting.verdict import LABELS, judge
 from flowvi.inference.fitting.weights import Weighed, weigh
 from flowvi.inference.targets import TARGETS
@@ -62,6 +64,18 @@ def test_all_modes_of_the_mixtures_are_found_and_weighed(name: str) -> None:
     draws = found().sample((20_000,))
     for mode in target.modes.values():
         assert mode.contains(draws).double().mean() == pytest.approx(mode.mass, abs=0.02)
+
+
+@pytest.mark.parametrize("few", [2, 7])
+def test_modes_that_broad_starts_missed_are_found_from_those_they_met(few: int) -> None:
+    target, density = TARGETS["mixture_2_modes_8_far"], named("mixture_2_modes_8_far")
+    torch.manual_seed(0)
+    search = Search(density, EFFORTS["fast"], [])
+    search.modes = find_modes(density, 5 * torch.randn(64, target.dim), 32)[:few]
+    assert len(search.modes) == few
+    search._more_modes()
+    assert len(likely(search.modes)) == len(target.modes) == 8
+    assert search.starts is not None and len(search.starts) >= 128
 
 
 def test_a_start_in_a_flat_place_or_on_a_cliff_stays_there() -> None:

@@ -36,6 +36,8 @@ _WIDTHS = 1.0, 0.1, 3.0, 0.01, 10.0
 _GAUSSIAN = 0.25  # of a flow's steps: natural gradients have brought it near
 _STARTS = 64  # optimisations in search of modes
 _MODES = 32  # that are kept
+_AGAIN = 4  # rounds of starts among the modes that were found
+_WIDER = 1.5  # than those modes are spread
 _ROUNDS = 15  # of the mixture's adaptation
 
 
@@ -152,6 +154,7 @@ class Search:
         self.modes = merged(both)[:_MODES]
         if len(likely(self.modes)) < 2:
             return
+        self._more_modes()
         mixture = adapt(self.density, self.modes, _ROUNDS, self.effort.draws // 4)
         mean, covariance = mixture.moments()
         scale, failed = torch.linalg.cholesky_ex(covariance)
@@ -161,6 +164,22 @@ class Search:
         value = elbo(module(), self.density, self.effort.draws)
         trace, seconds = Trace(converged=True), time.process_time() - started
         self.stages.append(Stage(name="mixture", module=module, trace=trace, found=value, seconds=seconds))
+
+    def _more_modes(self) -> None:
+        """Modes between those that were found and around them, until a round of starts there finds no more."""
+        for _ in range(_AGAIN):
+            before = len(likely(self.modes))
+            if before == _MODES:  # a ridge or a plateau, not modes
+                return
+            means = torch.stack([mode.mean for mode in likely(self.modes)])
+            scales = torch.stack([mode.scale for mode in likely(self.modes)])
+            apart = means - means.mean(0)
+            wide = _WIDER * torch.linalg.cholesky(apart.mT @ apart / len(apart) + (scales @ scales.mT).mean(0))
+            starts = self._finite(means.mean(0) + torch.randn(_STARTS, means.shape[1]).to(means) @ wide.mT)
+            self.modes = merged([*self.modes, *find_modes(self.density, starts, _MODES)])[:_MODES]
+            self.starts = starts if self.starts is None else torch.cat([self.starts, starts])
+            if len(likely(self.modes)) <= before:
+                return
 
     def _flows(self) -> None:
         """Each kind, from the best posterior so far; all after the first from the tempered density.
