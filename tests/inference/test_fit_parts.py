@@ -78,6 +78,15 @@ def test_modes_that_broad_starts_missed_are_found_from_those_they_met(few: int) 
     assert search.starts is not None and len(search.starts) >= 128
 
 
+def test_modes_of_no_finite_width_are_looked_for_no_farther() -> None:
+    density = named("mixture_2_modes_2_close")
+    search = Search(density, EFFORTS["fast"], [])
+    search.modes = [replace(laplace(density, torch.tensor([x, 0.0]), 0.0), log_mass=0.0) for x in (-2.0, 2.0)]
+    search.modes[1] = replace(search.modes[1], scale=torch.full((2, 2), math.inf).tril())
+    search._more_modes()
+    assert len(search.modes) == 2 and search.starts is None
+
+
 def test_a_start_in_a_flat_place_or_on_a_cliff_stays_there() -> None:
     modes = find_modes(Density(lambda z: 0 * z.sum(-1), Joint.of(2)), torch.zeros(1, 2), 8)
     assert len(modes) == 1 and torch.equal(modes[0].mean, torch.zeros(2))

@@ -174,8 +174,11 @@ class Search:
             means = torch.stack([mode.mean for mode in likely(self.modes)])
             scales = torch.stack([mode.scale for mode in likely(self.modes)])
             apart = means - means.mean(0)
-            wide = _WIDER * torch.linalg.cholesky(apart.mT @ apart / len(apart) + (scales @ scales.mT).mean(0))
-            starts = self._finite(means.mean(0) + torch.randn(_STARTS, means.shape[1]).to(means) @ wide.mT)
+            wide, failed = torch.linalg.cholesky_ex(apart.mT @ apart / len(apart) + (scales @ scales.mT).mean(0))
+            noise = _WIDER * torch.randn(_STARTS, means.shape[1]).to(means)
+            starts = self._finite(means.mean(0) + noise @ wide.mT)
+            if failed or not len(starts):  # of a density without an end
+                return
             self.modes = merged([*self.modes, *find_modes(self.density, starts, _MODES)])[:_MODES]
             self.starts = starts if self.starts is None else torch.cat([self.starts, starts])
             if len(likely(self.modes)) <= before:
