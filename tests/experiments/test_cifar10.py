@@ -236,6 +236,14 @@ def test_two_commands_with_one_folder_keep_each_others_results(
     assert on_file(tmp_path) == [("nf2", 0), ("nf5", 0)]  # another config of the same preset takes its place
 
 
+def test_a_row_made_again_alone_keeps_its_gain_while_its_weights_are_the_same(tmp_path: Path) -> None:
+    row: Settings = {"config": "dlgm.nf2.cifar10", "config_hash": "a", "seed": 0, "budget": "smoke"}
+    for weights, more, gain in (("w", {"gain": 14.0, "gain_se": 0.8}, 14.0), ("w", {}, 14.0), ("v", {}, None)):
+        cifar10._put_on_file(tmp_path, [{**row, "weights_sha256": weights, **more}], "smoke")
+        (found,) = map(json.loads, (tmp_path / "cifar10.jsonl").read_text().splitlines())
+        assert (found.get("gain"), found["weights_sha256"]) == (gain, weights)
+
+
 @pytest.mark.usefixtures("told")
 def test_a_folder_is_of_one_budget(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     axes = {"data.path": [str(images)]}

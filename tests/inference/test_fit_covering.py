@@ -65,14 +65,23 @@ def test_without_a_weight_there_is_nothing_to_follow(value: float) -> None:
     assert follow(pool(torch.randn(50, 2), torch.full((50,), value))) is None
 
 
-def test_a_point_where_the_posterior_is_nought_gives_no_infinity() -> None:
-    loss = follow(pool(torch.zeros(50, 2), torch.zeros(50)))
+def test_points_where_the_posterior_is_nought_leave_the_others_their_gradient() -> None:
+    torch.manual_seed(0)
+    points = torch.cat([torch.zeros(25, 1), torch.full((25, 1), 1e30)])
+    loss = follow(Pool(points, torch.zeros(50), torch.zeros(50), torch.zeros(50)))
+    scale = torch.ones((), requires_grad=True)
 
-    class Nowhere:
+    class Narrow:
         def log_prob(self, z: Tensor) -> Tensor:
-            return torch.full(z.shape[:-1], -math.inf)
+            return -((z / scale) ** 2).sum(-1) / 2 - scale.log()
 
-    assert loss is not None and loss(Nowhere(), 8).item() == 0
+    assert loss is not None
+    found = loss(Narrow(), 40)
+    assert found is not None and found.isfinite()
+    found.backward()
+    assert scale.grad is not None and 0 < scale.grad < 1
+    nowhere = follow(Pool(points[25:], torch.zeros(25), torch.zeros(25), torch.zeros(25)))
+    assert nowhere is not None and nowhere(Narrow(), 8) is None
 
 
 def test_a_narrow_posterior_widens() -> None:
@@ -126,6 +135,51 @@ def test_a_flow_that_loses_elbo_by_it_stays_as_it_was(monkeypatch: pytest.Monkey
     assert spoiled.trace.steps == left.trace.steps - 7
     torch.testing.assert_close(spoiled.module.log_diagonal, left.module.log_diagonal)
     assert not any(parameter.requires_grad for parameter in spoiled.module.parameters())
+
+
+def test_a_flow_that_leaves_the_density_by_it_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(module: Located, *_: object) -> Trace:
+        with torch.no_grad():
+            module.shift.add_(1e30)
+        return Trace(steps=7)
+
+    found = searched(monkeypatch, leave).stages[-1].found
+    assert math.isfinite(found.inside) and found.share == 1
+
+
+def test_ctrl_c_while_it_is_measured_leaves_the_flow_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def spoil(module: Located, *_: object) -> Trace:
+        with torch.no_grad():
+            module.log_diagonal.add_(1.0)
+        monkeypatch.setattr(searching, "elbo", interrupt)
+        return Trace()
+
+    search = searched(monkeypatch, spoil)
+    stage = search.stages[-1]
+    assert search.interrupted
+    assert elbo(stage.module(), search.density, 2000).mean == pytest.approx(stage.found.mean, abs=0.3)
+
+
+def test_a_flow_that_loses_its_place_by_it_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = iter([-1, 0])
+    monkeypatch.setattr(searching, "cover", lambda *_: Trace(steps=7))
+    torch.manual_seed(0)
+    search = Search(funnel(), BRIEF, [])
+    for name in ("full-rank", "flow"):
+        search._stage(name, Located(Planar(2, length=2), torch.zeros(2), torch.eye(2)))
+    monkeypatch.setattr(searching, "winner", lambda stages: stages[next(best)])
+    before = search.stages[-1]
+    search._cover()
+    assert search.stages[-1] is before and not list(best)
+
+
+def test_the_restart_is_that_of_the_flow_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = searched(monkeypatch, lambda *_: Trace())
+    flows = [restart for restart in search.restarts if restart.kind == "flow"]
+    assert len(flows) == 1 and flows[0].found is search.stages[-1].found
 
 
 def test_an_interrupted_one_is_a_search_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,14 @@ def test_modes_that_broad_starts_missed_are_found_from_those_they_met(few: int) 
 
 
 def test_modes_of_no_finite_width_are_looked_for_no_farther() -> None:
-    density = named("mixture_2_modes_2_close")
+    target = TARGETS["mixture_2_modes_2_close"]
+
+    def strict(z: Tensor) -> Tensor:
+        if not z.isfinite().all():
+            raise ValueError
+        return target.log_density(z)
+
+    density = Density(strict, Joint.of(2))
     search = Search(density, EFFORTS["fast"], [])
     search.modes = [replace(laplace(density, torch.tensor([x, 0.0]), 0.0), log_mass=0.0) for x in (-2.0, 2.0)]
     search.modes[1] = replace(search.modes[1], scale=torch.full((2, 2), math.inf).tril())

@@ -119,12 +119,19 @@ def _log_evidence(outcome: Outcome) -> Any:
     return read_arrays(file, "remove that folder's result.json, and run this again")["log_evidence"]
 
 
+_GAIN = "gain", "gain_se"
+
+
 def _put_on_file(out: Path, records: Sequence[dict[str, Any]], budget: str) -> None:
     presets, hashes = ({record[key] for record in records} for key in ("config", "config_hash"))
     with in_turn(_file(out)):
         before = _on_file(out, budget)
         kept = [each for each in before if each.get("config") not in presets or each.get("config_hash") in hashes]
-        merged = {(each.get("config_hash"), each.get("seed")): each for each in [*kept, *records]}
+        merged: dict[tuple[Any, Any], dict[str, Any]] = {}
+        for each in [*kept, *records]:
+            old = merged.get(key := (each.get("config_hash"), each.get("seed")), {})
+            same = old.get("weights_sha256") == each.get("weights_sha256")  # then its gain, found beside K = 0, holds
+            merged[key] = {**({name: old[name] for name in _GAIN if name in old} if same else {}), **each}
         write_lines(_file(out), merged.values())
 
 

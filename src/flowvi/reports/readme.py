@@ -83,10 +83,12 @@ def _fit(root: Path) -> str:
 def _verdicts(root: Path) -> str:
     """Verdicts of `fit` against what is known, from `python -m flowvi.inference.proof`."""
     from flowvi.inference.proof.records import read
-    from flowvi.inference.proof.table import verdicts
+    from flowvi.inference.proof.table import kept_modes, verdicts
 
     found = read(root / "results" / "fit" / "proof.jsonl")
-    return f"```text\n{verdicts(found)}\n```" if found else "*No results yet.*"
+    seeds = read(root / "results" / "fit" / "modes.jsonl")
+    more = "".join(f"\n\n2, 4 and 8 modes, {len(seeds)} fits more\n{line}" for line in kept_modes(seeds))
+    return f"```text\n{verdicts(found)}{more}\n```" if found else "*No results yet.*"
 
 
 def _benchmarks(root: Path) -> str:

@@ -55,12 +55,12 @@ def cover(module: Located, density: Density, effort: Effort, report: Callable[[B
     return trace
 
 
-def follow(pool: Pool) -> Callable[[Any, int], Tensor] | None:
+def follow(pool: Pool) -> Callable[[Any, int], Tensor | None] | None:
     """q, n -> −λ · mean ln q at n points that are about as if drawn from f/Z: KL(f/Z ‖ q), but for a constant.
 
     The points are those of a pool, by their weights; these are cut at √n times their mean (Ionides 2008, *Truncated
     importance sampling*), that no single point leads. λ is the effective share of what is left: where the weights say
-    little of f, the steps follow them little. None where no point has a weight.
+    little of f, the steps follow them little. None where no point has a weight, or none of the n a density under q.
     """
     log_w, count = pool.log_weights, len(pool.z)
     total = log_w.logsumexp(0)
@@ -69,8 +69,12 @@ def follow(pool: Pool) -> Callable[[Any, int], Tensor] | None:
     shares = torch.minimum(log_w, total - 0.5 * math.log(count)).softmax(0)
     share = 1 / (count * shares.square().sum().item())
 
-    def loss(q: Any, n: int) -> Tensor:
-        log_q = q.log_prob(pool.z[torch.multinomial(shares, n, replacement=True)])
-        return -share * torch.where(log_q.isfinite(), log_q, 0.0).mean()
+    def loss(q: Any, n: int) -> Tensor | None:
+        z = pool.z[torch.multinomial(shares, n, replacement=True)]
+        log_q = q.log_prob(z)
+        good = log_q.isfinite()
+        if not good.all():  # a sum without them, whose gradients would be 0·∞
+            log_q = q.log_prob(z[good])
+        return -share * log_q.sum() / n if good.any() else None
 
     return loss

@@ -27,7 +27,7 @@ class Effort:
     block: int
     """Steps between two looks at the smoothed ELBO."""
     blocks: int
-    """Blocks of a flow's fit; a Gaussian's takes a quarter of them."""
+    """Blocks of a flow's fit, before it covers the density; a Gaussian's takes a quarter of them."""
     races: int
     """Steps of each race for the step size; a Gaussian's is a quarter as long."""
     tolerance: float

@@ -40,7 +40,7 @@ class Trace:
     blocks: list[Block] = field(default_factory=list)
     steps: int = 0
     rate: float = math.nan
-    """The first one, found by the race."""
+    """The first one: of a fit found by a race."""
     converged: bool = False
     interrupted: bool = False
 
@@ -122,7 +122,7 @@ class Steps(Updates):
         self.module, self.density, self.count = module, density, 0
         self.samples = max(effort.samples, min(4 * len(module.mean), 4 * effort.samples))
 
-    def step(self, power: float = 1.0, beside: Callable[[Any, int], Tensor] | None = None) -> Tensor:
+    def step(self, power: float = 1.0, beside: Callable[[Any, int], Tensor | None] | None = None) -> Tensor:
         """One update on the density to a power; ln f − ln q at the draws that it is made from, (n,).
 
         `beside`, given the posterior and n, is a loss of its own that is added.
@@ -140,7 +140,7 @@ class Steps(Updates):
 
 
 def run_block(
-    steps: Steps, size: int, power: float = 1.0, beside: Callable[[Any, int], Tensor] | None = None
+    steps: Steps, size: int, power: float = 1.0, beside: Callable[[Any, int], Tensor | None] | None = None
 ) -> tuple[Block, float]:
     """So many steps: the mean of their ELBOs, and of their log weights' standard deviations."""
     log_weights = torch.stack([steps.step(power, beside) for _ in range(size)]).double()

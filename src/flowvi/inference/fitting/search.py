@@ -168,20 +168,22 @@ class Search:
     def _more_modes(self) -> None:
         """Modes between those that were found and around them, until a round of starts there finds no more."""
         for _ in range(_AGAIN):
-            before = len(likely(self.modes))
+            before, best = len(likely(self.modes)), self.modes[0].log_mass
             if before == _MODES:  # a ridge or a plateau, not modes
                 return
             means = torch.stack([mode.mean for mode in likely(self.modes)])
             scales = torch.stack([mode.scale for mode in likely(self.modes)])
             apart = means - means.mean(0)
             wide, failed = torch.linalg.cholesky_ex(apart.mT @ apart / len(apart) + (scales @ scales.mT).mean(0))
+            if failed or not wide.isfinite().all():  # of a density without an end
+                return
             noise = _WIDER * torch.randn(_STARTS, means.shape[1]).to(means)
             starts = self._finite(means.mean(0) + noise @ wide.mT)
-            if failed or not len(starts):  # of a density without an end
+            if not len(starts):
                 return
             self.modes = merged([*self.modes, *find_modes(self.density, starts, _MODES)])[:_MODES]
             self.starts = starts if self.starts is None else torch.cat([self.starts, starts])
-            if len(likely(self.modes)) <= before:
+            if len(likely(self.modes)) <= before and self.modes[0].log_mass <= best:
                 return
 
     def _flows(self) -> None:
@@ -219,22 +221,31 @@ class Search:
     def _cover(self) -> None:
         """The flow, if it is the best and leaves something to gain, made to cover the density.
 
-        It stays as it was if that loses ELBO. A density that steps can only estimate gives no weights to do it by.
+        It stays as it was if that loses ELBO, or its place. Not where steps take estimates of the density: enough draws
+        of the density itself are too dear there.
         """
         stage, started = self.stages[-1], time.process_time()
-        exact = self.density.for_steps(stage.module.mean) is self.density
-        if not exact or stage is not winner(self.stages) or _left(stage.found, self.effort.draws) < _WORTH:
+        if stage is not winner(self.stages) or _left(stage.found, self.effort.draws) < _WORTH:
             return
-        before = deepcopy(stage.module.state_dict())
-        trace = cover(stage.module, self.density, self.effort, self._reporting("flow, to cover"))
-        found = elbo(stage.module(), self.density, self.effort.draws)
-        if stage.found.inside - found.inside > max(2 * math.hypot(stage.found.se, found.se), _WORTH):
-            stage.module.load_state_dict(before)
-        else:
-            seconds = stage.seconds + time.process_time() - started
-            self.stages[-1] = replace(stage, trace=stage.trace.then(trace), found=found, seconds=seconds)
+        if self.density.for_steps(stage.module.mean) is not self.density:
+            return
+        module = deepcopy(stage.module)
+        trace = cover(module, self.density, self.effort, self._reporting("flow, to cover"))
+        found = elbo(module(), self.density, self.effort.draws)
+        seconds = stage.seconds + time.process_time() - started
+        covered = replace(stage, module=module, trace=stage.trace.then(trace), found=found, seconds=seconds)
+        allowed = max(2 * math.hypot(stage.found.se, found.se), _WORTH)  # NaN where no draw has a density
+        if stage.found.inside - found.inside <= allowed and winner([*self.stages[:-1], covered]) is covered:
+            self.stages[-1] = covered
+            self._covered(stage.found, module, found)
         if trace.interrupted:
             raise KeyboardInterrupt
+
+    def _covered(self, before: ELBO, module: Located, found: ELBO) -> None:
+        """The restart that the flow came from, as the flow is now."""
+        old = next(restart for restart in self.restarts if restart.found is before)
+        self.restarts.remove(old)
+        self._restart(old.start, old.kind, module, found)
 
     def _reporting(self, stage: str) -> Callable[[Block], None]:
         def report(block: Block) -> None:

@@ -27,7 +27,10 @@ APART = 3.0, 0.05
 FAR = -3.0
 """Nats: mass far out beside the mass near; above it the integral may not be finite."""
 TAIL = 0.005
-"""Lacking mass up to which a k̂ above its limit is about a tail too thin to matter for the draws."""
+"""Lacking mass up to which a k̂ above its limit is about a tail too thin to matter for the draws.
+
+The weights say so themselves; chains and annealing, which do not rest on them, have to agree.
+"""
 K_HAT_HOPELESS = 1.0
 """Weights of so heavy a tail have no mean."""
 EFFECTIVE = 0.02

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowvi.inference.fitting.verdict import LABELS
 
-__all__ = ["class_of", "confusion", "proof_table", "verdicts"]
+__all__ = ["class_of", "confusion", "kept_modes", "proof_table", "verdicts"]
 
 Record = dict[str, Any]
 
@@ -46,7 +46,7 @@ def verdicts(records: Sequence[Record]) -> str:
                 f"{title}: {len(part)} fits, effort {effort}",
                 *confusion(part),
                 *_evidence(part),
-                *_modes(part),
+                *kept_modes(part),
                 "",
             ]
     return "\n".join(lines).rstrip()
@@ -96,7 +96,8 @@ def confusion(records: Iterable[Record]) -> list[str]:
     return lines
 
 
-def _modes(records: Iterable[Record]) -> Iterator[str]:
+def kept_modes(records: Iterable[Record]) -> Iterator[str]:
+    """Of the mixtures, how many fits have lost no mode, and how many of the others are not trusted."""
     mixtures = [record for record in records if record["target"].startswith("mixture")]
     if mixtures:
         lost = [record for record in mixtures if record["lost_mode"] > 0]
