@@ -22,15 +22,15 @@ from typing import Any
 import torch
 
 from benchmarks import peers
-from benchmarks.fit.contenders import OURS, PACKAGE, Contender, others, ours
+from benchmarks.fit.contenders import PACKAGE, Contender, others, ours
 from benchmarks.fit.problem import Problem
 from benchmarks.fit.score import score
-from benchmarks.fit.table import fit_table
 from benchmarks.measure import circumstances
 from flowvi.inference.fitting import EFFORTS
 from flowvi.inference.proof.records import keep, read
 from flowvi.inference.targets import TARGETS
 from flowvi.provenance import provenance
+from flowvi.reports.peers import OURS, fit_table
 
 RESULTS = Path(__file__).parents[1] / "results" / "fit.jsonl"
 MOST = 10

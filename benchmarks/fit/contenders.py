@@ -13,7 +13,6 @@ from benchmarks import peers
 from benchmarks.fit import guides, nuts
 from benchmarks.fit.problem import Clock, Outcome, Problem
 
-OURS = "flowvi"
 PACKAGE = "pyro-ppl"
 Contender = Callable[[Problem, float, int], Outcome]
 
@@ -42,8 +41,3 @@ def others() -> dict[str, Contender]:
         return {}
     fits = {f"{setting.guide} ({setting})": partial(guides.run, setting) for setting in guides.SETTINGS}
     return {**fits, "NUTS": nuts.run}
-
-
-def family(contender: str) -> str:
-    """A contender's name without its setting."""
-    return contender.partition(" (")[0]

@@ -1,4 +1,4 @@
-"""`fit` beside its peers: the table, the program in a moment, and that no constant of an ELBO is missing."""
+"""`fit` beside its peers: the program in a moment, and that no constant of an ELBO is missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pytest
 import torch
@@ -18,37 +17,11 @@ from flowvi.inference.proof.records import read
 command = pytest.importorskip("benchmarks.fit.command", reason="the benchmarks are only in the checkout")
 from benchmarks import __main__ as program  # noqa: E402
 from benchmarks import peers  # noqa: E402
-from benchmarks.fit import guides, table  # noqa: E402
+from benchmarks.fit import guides  # noqa: E402
 from benchmarks.fit.problem import Problem  # noqa: E402
 
 needs_pyro = pytest.mark.skipif(bool(peers.missing("pyro-ppl")), reason="pyro-ppl is not installed")
 GAUSSIAN = "gaussian_2_condition_1e0"
-
-
-def record(contender: str, elbo: float, **more: Any) -> dict[str, Any]:
-    known = {"target": "a", "seed": 0, "effort": "fast", "seconds": 1.0, "log_z": 0.0, "marginal_error": 1.0}
-    return {**known, "contender": contender, "elbo": elbo, "elbo_se": 0.01, **more}
-
-
-def test_a_peer_stands_at_its_best_setting_and_a_draw_is_not_a_win() -> None:
-    records = [
-        record("flowvi", -0.1),
-        record("AutoNormal (lr=0.01)", -0.5),
-        record("AutoNormal (lr=0.03)", -0.11),
-        {"target": "a", "contender": "NUTS", "seconds": 1.0, "marginal_error": 3.0},
-    ]
-    said = table.fit_table(records)
-    assert "-0.500" not in said and "-0.110" in said
-    assert "higher than AutoNormal's by more than twice the error on 0 of 1 targets" in said
-    assert "NUTS's" not in said
-    records[0]["elbo"] = -0.05
-    assert "twice the error on 1 of 1 targets (by more than 0.01 nats too on 1), lower on 0" in table.fit_table(records)
-
-
-def test_a_failure_stands_in_the_table() -> None:
-    failed = {"target": "a", "contender": "AutoNormal (lr=0.01)", "seconds": 1.0, "error": "ValueError: no"}
-    said = table.fit_table([record("flowvi", -0.1), failed])
-    assert "failed: ValueError: no" in said and "AutoNormal's" not in said
 
 
 def test_a_tiny_run_is_resumed_and_printed(
@@ -76,13 +49,6 @@ def test_a_tiny_run_is_resumed_and_printed(
 def test_an_unknown_target_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["fit", "--targets=nobody"]) == 1
     assert "no target is like nobody: there are gaussian_2_condition_1e0" in capsys.readouterr().err
-
-
-def test_a_peer_that_blew_up_is_lower() -> None:
-    said = table.fit_table(
-        [record("flowvi", -0.1), record("AutoNormal (lr=1)", 0.0) | {"elbo": "-inf", "elbo_se": "nan"}]
-    )
-    assert "twice the error on 1 of 1 targets (by more than 0.01 nats too on 1), lower on 0" in said
 
 
 @needs_pyro

@@ -91,6 +91,15 @@ def _verdicts(root: Path) -> str:
     return f"```text\n{verdicts(found)}{more}\n```" if found else "*No results yet.*"
 
 
+def _peers(root: Path) -> str:
+    """`flowvi.fit` beside other packages, from `python -m benchmarks fit`."""
+    from flowvi.inference.proof.records import read
+    from flowvi.reports.peers import peers_markdown
+
+    found = [record for record in read(root / "benchmarks" / "results" / "fit.jsonl") if record["effort"] == "fast"]
+    return peers_markdown(found) if found else "*No results yet.*"
+
+
 def _benchmarks(root: Path) -> str:
     """Times of flowvi and of the earlier reproduction's program, as `python -m benchmarks` measured them."""
     file = root / "benchmarks" / "results" / "foundation.json"
@@ -247,6 +256,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "targets": _targets,
     "fit": _fit,
     "verdicts": _verdicts,
+    "peers": _peers,
     "families": _families,
     "flows": _flows,
     "table2": _table2,

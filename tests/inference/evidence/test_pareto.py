@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-from typing import Any
 
 import pytest
 import torch
@@ -14,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import StudentT
 
-from flowvi.errors import ConfigError
-from flowvi.evidence import importance_sampling, k_hat_limit, of_log_weights, pareto_k_hat
+from flowvi.evidence import k_hat_limit, pareto_k_hat
 from flowvi.inference.evidence.pareto import Tail, tail_size
 
 
@@ -116,20 +113,6 @@ def test_the_limit() -> None:
     assert k_hat_limit(100) == pytest.approx(0.5)
     assert k_hat_limit(10**4) == k_hat_limit(10**7) == 0.7
     assert k_hat_limit(1) == -math.inf
-
-
-def test_a_missing_library_is_named_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "arviz_stats.base", None)
-
-    class Untouched:
-        batch_shape = torch.Size([2])
-
-        def rsample_and_log_prob(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor]:
-            raise AssertionError("drawn from")
-
-    with pytest.raises(ConfigError, match=r"pip install 'flowvi\[fit\]'"):
-        importance_sampling(lambda z: z, Untouched(), 1000, k_hat=True)
-    assert of_log_weights([torch.zeros(50, 2)], 50).k_hat is None
 
 
 def test_shapes() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowvi.errors import ConfigError
 from flowvi.inference.evidence.bounds import Bound, Groups
-from flowvi.inference.evidence.pareto import Tail, arviz
+from flowvi.inference.evidence.pareto import Tail
 
 __all__ = ["Evidence", "importance_sampling", "of_log_weights"]
 
@@ -82,14 +82,14 @@ def importance_sampling(
         posterior: q(z | x), of batch_shape (batch,), with `rsample_and_log_prob`.
         samples: S.
         rows: pairs of sample and datum in one chunk.
-        k_hat: also k̂ of the weights' tail (extra `fit`).
+        k_hat: also k̂ of the weights' tail.
         bounds: each k whose importance-weighted bound is wanted, from the same weights.
 
     Returns:
         Estimates of shape (batch,). A weight that is NaN makes its datum's estimates NaN.
 
     Raises:
-        ConfigError: samples below 1, a k that is not between 1 and S, or k̂ without the package arviz-stats.
+        ConfigError: samples below 1, or a k that is not between 1 and S.
 
     Example:
         With the exact posterior every weight is p(x), here 1:
@@ -123,11 +123,11 @@ def of_log_weights(
     Args:
         chunks: log weights, (s, batch) each, S samples in all; summed in float64.
         samples: S.
-        k_hat: also k̂ of the weights' tail (extra `fit`).
+        k_hat: also k̂ of the weights' tail.
         bounds: each k whose importance-weighted bound is wanted.
 
     Raises:
-        ConfigError: samples below 1, a k that is not between 1 and S, or k̂ without the package arviz-stats.
+        ConfigError: samples below 1, or a k that is not between 1 and S.
 
     Example:
         >>> of_log_weights([torch.zeros(6, 2), torch.zeros(4, 2)], 10).effective_samples.round(decimals=6)
@@ -135,8 +135,6 @@ def of_log_weights(
     """
     if samples < 1:
         raise ConfigError(f"samples = {samples}: expected at least 1")
-    if k_hat:
-        arviz()  # its absence is said before the work, not after
     tail = Tail(samples) if k_hat else None
     groups = [Groups(k, samples) for k in bounds]
     streams: _Streams | None = None

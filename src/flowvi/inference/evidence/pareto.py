@@ -1,7 +1,7 @@
 """k̂, the shape of a generalised Pareto distribution fitted to the largest importance weights.
 
 Vehtari, Simpson, Gelman, Yao & Gabry, *Pareto Smoothed Importance Sampling* (JMLR 2024, arXiv:1507.02646). The fit is
-that of the package arviz-stats (extra `fit`).
+that of the package arviz-stats.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-
-from flowvi.errors import ConfigError
 
 __all__ = ["Tail", "arviz", "k_hat_limit", "pareto_k_hat", "tail_size"]
 
@@ -37,9 +35,6 @@ def pareto_k_hat(log_weights: Tensor) -> Tensor:
 
     It is −inf where the tail's weights are all equal, +inf where all but a few of them are nought beside the largest,
     and NaN for a weight that is NaN or infinite, for no weight above nought, and for S below 25.
-
-    Raises:
-        ConfigError: the package arviz-stats is missing.
 
     Example:
         With u uniform on (0, 1), the weights u^−k have the tail k:
@@ -113,12 +108,5 @@ class Tail:
 
 
 def arviz() -> Any:
-    """`arviz_stats.base.array_stats`, imported upon its first use.
-
-    Raises:
-        ConfigError: the package is missing.
-    """
-    try:
-        return import_module("arviz_stats.base").array_stats
-    except ImportError as error:
-        raise ConfigError("k̂ needs the package arviz-stats: pip install 'flowvi[fit]'") from error
+    """`arviz_stats.base.array_stats`, imported upon its first use: it brings scipy, which takes its time."""
+    return import_module("arviz_stats.base").array_stats

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from flowvi.errors import ConfigError
-from flowvi.inference.evidence.pareto import arviz
 from flowvi.inference.fitting.amortised.entry import fit_rows
 from flowvi.inference.fitting.batched import BatchedDensity, check_batched
 from flowvi.inference.fitting.batches import Batches, affordable
@@ -116,7 +115,6 @@ def fit(
         >>> found.sample(100)["tau"].shape
         torch.Size([100])
     """
-    arviz()  # its absence is said before the work, not after
     if not callable(log_density):
         raise ConfigError(f"log_density is a {type(log_density).__name__}: expected a function, (n, D) to (n,)")
     joint = Joint.of(parameters)

@@ -91,9 +91,6 @@ def measure(search: Search, best: Stage) -> Measured:
     """Measure a posterior: by its weights alone, and by few of them, where the search was interrupted.
 
     Upon Ctrl-C what was measured stays, and `skipped` names the rest.
-
-    Raises:
-        ConfigError: the package arviz-stats is missing (extra `fit`).
     """
     brief = search.interrupted
     draws = min(search.effort.evidence, _BRIEF) if brief else search.effort.evidence

@@ -33,7 +33,7 @@ def data_tree(fit: Fit, draws: int) -> xarray.DataTree:
     arXiv:1507.02646). The attributes of `posterior` hold ln Z, k̂, ELBO, verdict and versions.
 
     Raises:
-        ConfigError: xarray or arviz-stats is missing, or draws is no whole number of at least 1.
+        ConfigError: xarray is missing, or draws is no whole number of at least 1.
     """
     try:
         made = import_module("xarray")

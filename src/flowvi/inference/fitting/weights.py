@@ -79,9 +79,6 @@ def weigh(module: Located, density: Density, draws: int) -> Weighed:
         module: the posterior.
         density: over unconstrained points.
         draws: of each.
-
-    Raises:
-        ConfigError: the package arviz-stats is missing (extra `fit`).
     """
     parts = [defensive_draws(module, density, min(_ROWS, draws - at)) for at in range(0, draws, _ROWS)]
     log_f, log_w = (torch.cat([getattr(part, name) for part in parts]) for name in ("log_f", "log_weights"))

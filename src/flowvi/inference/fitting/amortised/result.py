@@ -118,7 +118,7 @@ class AmortisedFit:
             DensityError: the fit was loaded, and has no log density.
             DataError: context that is no tensor, not finite, or without rows.
             ContextError: context of another width.
-            ConfigError: draws is no whole number of at least 25; or the package arviz-stats is missing.
+            ConfigError: draws is no whole number of at least 25.
         """
         if self.density is None:
             raise DensityError("this fit was loaded from a file, which holds no log density: call flowvi.fit again")

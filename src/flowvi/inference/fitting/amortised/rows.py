@@ -122,11 +122,7 @@ def average_elbo(module: Amortised, density: RowDensity, context: Tensor, draws:
 
 
 def weigh_rows(module: Amortised, density: RowDensity, context: Tensor, draws: int, outside: Tensor) -> RowEvidence:
-    """ln Z of each row of context (N, C), with what its weights say of the posterior there.
-
-    Raises:
-        ConfigError: the package arviz-stats is missing (extra `fit`).
-    """
+    """ln Z of each row of context (N, C), with what its weights say of the posterior there."""
     parts = [
         _weighed(log_weights(module, density, rows, draws), draws)
         for rows in context.split(max(1, 50 * _POINTS // draws))
