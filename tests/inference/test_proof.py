@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from flowvi.inference.proof import __main__ as command
 from flowvi.inference.proof.records import read
-from flowvi.inference.proof.table import class_of, proof_table
+from flowvi.inference.proof.table import class_of, proof_table, verdicts
 from flowvi.inference.proof.truth import lost_mode, marginal_error
 from flowvi.inference.targets import TARGETS
 
@@ -112,6 +112,13 @@ def test_the_tables() -> None:
         ["good", "0", "0", "0"],
         ["badly", "wrong", "0", "0", "1"],
     ]
+
+
+def test_a_good_fit_that_is_not_trusted_is_named() -> None:
+    denied = record(target="ordered", verdict="caution", held_out=True)
+    wrong = record(target="jump", verdict="caution", held_out=True, marginal_error=9.0)
+    said = verdicts([record(), denied, wrong]).splitlines()
+    assert [line for line in said if "not trusted" in line] == ["Good and not trusted: ordered"]
 
 
 def test_the_command_goes_on_and_says_what_measured(

@@ -91,6 +91,15 @@ def _verdicts(root: Path) -> str:
     return f"```text\n{verdicts(found)}{more}\n```" if found else "*No results yet.*"
 
 
+def _calibration(root: Path) -> str:
+    """Ranks under data sets drawn from the model, from `python -m flowvi.inference.proof.calibration`."""
+    from flowvi.inference.proof.calibration.table import calibration_table
+    from flowvi.inference.proof.records import read
+
+    found = read(root / "results" / "fit" / "calibration.jsonl")
+    return f"```text\n{calibration_table(found)}\n```" if found else "*No results yet.*"
+
+
 def _peers(root: Path) -> str:
     """`flowvi.fit` beside other packages, from `python -m benchmarks fit`."""
     from flowvi.inference.proof.records import read
@@ -256,6 +265,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "targets": _targets,
     "fit": _fit,
     "verdicts": _verdicts,
+    "calibration": _calibration,
     "peers": _peers,
     "families": _families,
     "flows": _flows,

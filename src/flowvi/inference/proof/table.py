@@ -45,6 +45,7 @@ def verdicts(records: Sequence[Record]) -> str:
             lines += [
                 f"{title}: {len(part)} fits, effort {effort}",
                 *confusion(part),
+                *_denied(part),
                 *_evidence(part),
                 *kept_modes(part),
                 "",
@@ -94,6 +95,15 @@ def confusion(records: Iterable[Record]) -> list[str]:
         counts = [sum(record["verdict"] == label for record in group) for label in LABELS]
         lines.append(f"{name:<14}" + "".join(f"{count:>14}" for count in counts))
     return lines
+
+
+def _denied(records: Iterable[Record]) -> Iterator[str]:
+    """Which good fits are not trusted."""
+    names = [
+        record["target"] for record in records if class_of(record) == CLASSES[0] and record["verdict"] != LABELS[0]
+    ]
+    if names:
+        yield f"Good and not trusted: {', '.join(names)}"
 
 
 def kept_modes(records: Iterable[Record]) -> Iterator[str]:
