@@ -107,3 +107,12 @@ def test_a_readme_has_importance_sampling_alone(record: dict[str, Any], ais: dic
     blocks = {name: readme.BLOCKS[name](tmp_path) for name in ("fixed", "flows", "transcript")}
     assert "90.12" in blocks["fixed"] and "90.12" in blocks["flows"]
     assert not any("77.1" in text for text in blocks.values())
+
+
+def test_the_block_of_the_readme(tmp_path: Path, record: dict[str, Any], ais: dict[str, Any]) -> None:
+    assert readme.BLOCKS["estimates"](tmp_path) == "*No results yet.*"
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "any.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in (record, ais)))
+    said = readme.BLOCKS["estimates"](tmp_path)
+    assert "77.12 ± 0.23" in said and "S = 200" not in said
+    assert "77.12" not in readme.BLOCKS["fixed"](tmp_path)

@@ -203,6 +203,12 @@ def _claims(root: Path) -> str:
     return _bullets(table2.findings(table2.judged_claims(store)) if store.records else ())
 
 
+def _estimates(root: Path) -> str:
+    """What `flowvi test` printed for estimators of ln p(x) other than importance sampling."""
+    found = [result_table(record) for record in _every(root) if not of_importance(record)]
+    return "```text\n{}\n```".format("\n\n".join(found)) if found else "*No results yet.*"
+
+
 def _figure3(root: Path) -> str:
     """The divergences of Figure 3, a line for each flow."""
     from flowvi.experiments.figure3.store import Store as Restarts
@@ -229,17 +235,19 @@ def _stability(root: Path) -> str:
 
 
 def _records(root: Path) -> list[dict[str, Any]]:
-    """Every result in `results/*.jsonl` that has no table of its own, files in order of their names; each once.
+    """The results by importance sampling, whose numbers are not to be compared with those of other estimators."""
+    return [record for record in _every(root) if of_importance(record)]
 
-    Those of other estimators than importance sampling are left out: their numbers are not to be compared with these.
-    """
+
+def _every(root: Path) -> list[dict[str, Any]]:
+    """Every result in `results/*.jsonl` that has no table of its own, files in order of their names; each once."""
     records: dict[tuple[Any, ...], dict[str, Any]] = {}
     for file in sorted((root / "results").glob("*.jsonl")):
         if file.name not in _OWN_TABLES:
             for number, record in enumerate(_lines(file)):
                 own = tuple(record.get(key) for key in _IDENTITY) if "config_hash" in record else (file.name, number)
                 records[own] = record
-    return [record for record in records.values() if of_importance(record)]
+    return list(records.values())
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
@@ -271,6 +279,7 @@ BLOCKS: Mapping[str, Callable[[Path], str]] = {
     "flows": _flows,
     "table2": _table2,
     "claims": _claims,
+    "estimates": _estimates,
     "figure3": _figure3,
     "answers": _answers,
     "stability": _stability,
