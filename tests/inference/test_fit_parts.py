@@ -300,6 +300,7 @@ def test_a_thin_tail_is_one_reason_more_where_probabilities_are_off() -> None:
         ({"weighed": {"undefined": 0.1}}, 1, "NaN or +inf at 10 %"),
         ({"weighed": {"log_evidence": -math.inf}}, 2, "nowhere finite"),
         ({"missed": (Missed(MODE, 0.25),)}, 2, "misses a mode with about 20 %"),
+        ({"missed": (Missed(MODE, math.inf),)}, 2, "misses a mode with about 100 %"),
         ({"missed": (Missed(MODE, 0.5), Missed(MODE, 0.5))}, 2, "misses 2 modes with about 50 %"),
         ({"chains": Chains(distance=0.1, chance=1e-6, gained=0.0, acceptance=0.8)}, 1, "leave them"),
         ({"chains": Chains(distance=0.4, chance=0.0, gained=0.0, acceptance=0.8)}, 2, "leave them"),

@@ -98,14 +98,14 @@ def _init(found: Found) -> str | None:
     effects = {name: _of(found, "init", name) for name in ("Adam 1e-3", "RMSprop 1e-4")}
     if not all(effects.values()):
         return None
-    bounds = {name: [bound for each in group for bound in each.interval] for name, group in effects.items()}
-    if any(min(each) <= 0 for each in bounds.values()):
-        words = (f"up to {number(_largest(each), 1)} nats under {name}" for name, each in effects.items())
-        return f"The start moves it by {' and '.join(words)}, not in one direction alone."
-    words = (f"{number(min(each), 1)} to {number(max(each), 1)} nats under {name}" for name, each in bounds.items())
+    costs = []
+    for name, group in effects.items():
+        bounds = [bound for each in group for bound in each.interval]
+        doubt = "" if min(bounds) > 0 else ", which decides nothing"
+        costs.append(f"{number(min(bounds), 1)} to {number(max(bounds), 1)} nats under {name}{doubt}")
     gains = [-each.interval[0] for start in ("xavier", "normal") for each in _of(found, "flow", start)]
-    buys = f"; from another start the flow buys {number(max(0, *gains), 1)} at most" if gains else ""
-    return f"The identity is the best start under either optimiser, by {' and '.join(words)}{buys}."
+    buys = f"; a flow that starts so buys {number(max(0, *gains), 1)} at most" if gains else ""
+    return f"Another start than the identity costs {', and '.join(costs)}{buys}."
 
 
 def _invertibility(found: Found) -> str | None:

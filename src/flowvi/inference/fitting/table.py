@@ -70,7 +70,7 @@ def _remarks(fit: Fit) -> Iterator[str]:
     if fit.winner not in ("mean-field", "full-rank"):
         yield f"The {fit.winner} buys {_gain(fit.stage, by_name['full-rank'])} nats over full-rank."
     if "flow" in by_name and fit.winner != "flow":
-        yield f"The flow buys nothing: {fit.winner} has an ELBO as high, within its error."
+        yield _flow_lost(by_name["flow"], fit.stage)
     for stage in fit.stages:
         if not stage.converged and not stage.trace.interrupted:
             yield f"{stage.name}: not converged after {stage.trace.steps} steps; try a higher effort."
@@ -89,6 +89,12 @@ def _remarks(fit: Fit) -> Iterator[str]:
         yield f"Interrupted: {ended} not ended."
 
 
-def _gain(flow: Stage, before: Stage) -> str:
+def _flow_lost(flow: Stage, kept: Stage) -> str:
+    if flow.found.inside - kept.found.inside > 2 * math.hypot(flow.elbo_se, kept.elbo_se):
+        return f"The flow buys {_gain(flow, kept, 4)} nats over {kept.name}: too little for a richer posterior."
+    return f"The flow buys nothing: {kept.name} has an ELBO as high, within its error."
+
+
+def _gain(flow: Stage, before: Stage, digits: int = 3) -> str:
     gain = flow.found.inside - before.found.inside
-    return f"{gain:.3f} ± {math.hypot(flow.elbo_se, before.elbo_se):.3f}"
+    return f"{gain:.{digits}f} ± {math.hypot(flow.elbo_se, before.elbo_se):.{digits}f}"

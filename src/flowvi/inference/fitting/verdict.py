@@ -140,7 +140,7 @@ def _beyond(measured: Measured) -> Iterator[_Finding]:
     missed = [each for each in measured.missed if each.share > MODES]
     if missed:
         mass = sum(each.share for each in missed)
-        mass = mass / (1 + mass)  # of what was found and what was missed
+        mass = 1 - 1 / (1 + mass)  # of what was found and what was missed; all, where it is infinite
         count = "a mode" if len(missed) == 1 else f"{len(missed)} modes"
         yield _Finding(2, f"The posterior misses {count} with about {_percent(mass)} of the mass.", _RICHER)
     if chains.chance < SHIFT[0]:
