@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ COLUMNS = 4
 WIDTH, PANEL, HEAD, FOOT = 7.2, 1.3, 0.3, 0.55  # inches
 ABOVE = 30.0  # nats above the lowest that are drawn: the first updates would flatten all that follows
 TILE, GAP, LABEL = 0.36, 0.02, 0.95  # of a gallery
+LETTERS = 17  # of a label
 
 
 def draw_curves(groups: Mapping[str, Sequence[Record]]) -> Figure | None:
@@ -109,7 +111,7 @@ def draw_gallery(shown: Mapping[str, Shown]) -> Figure | None:
     write("reconstructions: the mean of p(x|z), z ∼ q(z|x)", -0.85, LABEL, GREY)
     write("samples: the mean of p(x|z), z ∼ p(z)", -0.85, LABEL + (left + gap) * TILE, GREY)
     for row, (title, made) in enumerate(shown.items(), 1):
-        write(title, row, 0.06)
+        write(textwrap.fill(title, LETTERS), row, 0.06)
         strip(made.reconstructions, row, 0)
         strip(made.samples, row, left + gap)
     return figure
