@@ -98,14 +98,13 @@ def _init(found: Found) -> str | None:
     effects = {name: _of(found, "init", name) for name in ("Adam 1e-3", "RMSprop 1e-4")}
     if not all(effects.values()):
         return None
-    costs = []
-    for name, group in effects.items():
-        bounds = [bound for each in group for bound in each.interval]
-        doubt = "" if min(bounds) > 0 else ", which decides nothing"
-        costs.append(f"{number(min(bounds), 1)} to {number(max(bounds), 1)} nats under {name}{doubt}")
+    intervals = [each.interval for group in effects.values() for each in group]
+    worse = (f"{sum(each.interval[0] > 0 for each in group)} of {len(group)}" for group in effects.values())
+    counts = " and in ".join(f"{count} under {name}" for count, name in zip(worse, effects, strict=True))
+    better = sum(high < 0 for _, high in intervals) or "none"
     gains = [-each.interval[0] for start in ("xavier", "normal") for each in _of(found, "flow", start)]
-    buys = f"; a flow that starts so buys {number(max(0, *gains), 1)} at most" if gains else ""
-    return f"Another start than the identity costs {', and '.join(costs)}{buys}."
+    buys = f"; a flow that starts so buys {number(max(0, *gains), 1)} nats at most" if gains else ""
+    return f"Another start than the identity is worse in {counts} (static or amortised), better in {better}{buys}."
 
 
 def _invertibility(found: Found) -> str | None:

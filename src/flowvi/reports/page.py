@@ -73,9 +73,8 @@ def table_html(table: Table) -> Markup:
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = ["" if place < table.left else ' class="figure"' for place in range(len(cells))]
         end = tag.partition(" ")[0]
-        return "".join(
-            f"<{tag}{kind}>{_words(_unbroken(cell))}</{end}>" for cell, kind in zip(cells, kinds, strict=True)
-        )
+        shown = [_words(cell.replace(" = ", "\u00a0=\u00a0")) for cell in cells]  # K = 10 in one piece
+        return "".join(f"<{tag}{kind}>{cell}</{end}>" for cell, kind in zip(shown, kinds, strict=True))
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.rows)
     return Markup(
@@ -122,11 +121,6 @@ def inline(svg: str, name: str, words: str) -> str:
     for colour, variable in _COLOURS.items():
         rest = re.sub(rf"(fill|stroke): {colour}\b", rf"\1: var({variable})", rest)
     return f"{opening}>{rest}".strip()
-
-
-def _unbroken(cell: str) -> str:
-    """`K = 10` in one piece, however narrow the column."""
-    return cell.replace(" = ", "\u00a0=\u00a0")
 
 
 def _words(text: str) -> Markup:
