@@ -85,10 +85,11 @@ def _verdicts(root: Path) -> str:
     from flowvi.inference.proof.records import read
     from flowvi.inference.proof.table import kept_modes, verdicts
 
-    found = read(root / "results" / "fit" / "proof.jsonl")
-    seeds = read(root / "results" / "fit" / "modes.jsonl")
-    more = "".join(f"\n\n2, 4 and 8 modes, {len(seeds)} fits more\n{line}" for line in kept_modes(seeds))
-    return f"```text\n{verdicts(found)}{more}\n```" if found else "*No results yet.*"
+    folder = root / "results" / "fit"
+    found = [verdicts(read(folder / name)) for name in ("proof.jsonl", "proof-default.jsonl")]
+    seeds = read(folder / "modes.jsonl")
+    found += [f"2, 4 and 8 modes, {len(seeds)} fits more\n{line}" for line in kept_modes(seeds)]
+    return "```text\n{}\n```".format("\n\n".join(filter(None, found))) if any(found) else "*No results yet.*"
 
 
 def _calibration(root: Path) -> str:
