@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,13 @@ def _comparison(binarisation: str, root: Path) -> str:
 def _transcript(root: Path) -> str:
     """What `flowvi test` printed for the last run of the quick protocol."""
     quick = [record for record in _records(root) if record.get("protocol") == "quick"]
-    return f"```text\n{result_table(quick[-1])}\n```" if quick else "*No results yet.*"
+    return _as_printed(result_table(record) for record in quick[-1:])
 
 
 def _fit(root: Path) -> str:
     """What `examples/eight_schools.py` printed."""
     file = root / "results" / "fit" / "eight-schools.txt"
-    return f"```text\n{file.read_text(encoding='utf-8').strip()}\n```" if file.exists() else "*No results yet.*"
+    return _as_printed([file.read_text(encoding="utf-8").strip()] if file.exists() else ())
 
 
 def _verdicts(root: Path) -> str:
@@ -89,7 +89,7 @@ def _verdicts(root: Path) -> str:
     found = [verdicts(read(folder / name)) for name in ("proof.jsonl", "proof-default.jsonl")]
     seeds = read(folder / "modes.jsonl")
     found += [f"2, 4 and 8 modes, {len(seeds)} fits more\n{line}" for line in kept_modes(seeds)]
-    return "```text\n{}\n```".format("\n\n".join(filter(None, found))) if any(found) else "*No results yet.*"
+    return _as_printed(found)
 
 
 def _calibration(root: Path) -> str:
@@ -98,7 +98,7 @@ def _calibration(root: Path) -> str:
     from flowvi.inference.proof.records import read
 
     found = read(root / "results" / "fit" / "calibration.jsonl")
-    return f"```text\n{calibration_table(found)}\n```" if found else "*No results yet.*"
+    return _as_printed([calibration_table(found)] if found else ())
 
 
 def _peers(root: Path) -> str:
@@ -206,8 +206,7 @@ def _claims(root: Path) -> str:
 
 def _estimates(root: Path) -> str:
     """What `flowvi test` printed for estimators of ln p(x) other than importance sampling."""
-    found = [result_table(record) for record in _every(root) if not of_importance(record)]
-    return "```text\n{}\n```".format("\n\n".join(found)) if found else "*No results yet.*"
+    return _as_printed(result_table(record) for record in _every(root) if not of_importance(record))
 
 
 def _figure3(root: Path) -> str:
@@ -223,6 +222,11 @@ def _answers(root: Path) -> str:
     from flowvi.reports.ablations import findings
 
     return _bullets(findings(Store(root / "results", "ablations")))
+
+
+def _as_printed(texts: Iterable[str]) -> str:
+    shown = "\n\n".join(filter(None, texts))
+    return f"```text\n{shown}\n```" if shown else "*No results yet.*"
 
 
 def _bullets(lines: Sequence[str]) -> str:
